@@ -1,0 +1,1 @@
+"""The book's own modules, under the names its readers know."""

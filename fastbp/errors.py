@@ -1,0 +1,33 @@
+"""The exceptions that fastbp raises beyond Python's own ValueError and TypeError."""
+
+
+class FastbpError(Exception):
+    """The base of every exception that only fastbp raises."""
+
+
+class ModelFileError(FastbpError, ValueError):
+    """A model file is damaged, hostile, or written by something else; nothing was loaded."""
+
+
+class DataFileError(FastbpError, ValueError):
+    """A data file is damaged, hostile, or not in the format it claims; nothing was loaded."""
+
+
+class DivergenceError(FastbpError, ArithmeticError):
+    """A parameter or a weighted input stopped being finite during training.
+
+    The network keeps its last finite parameters. `epoch` counts from 0, as the book prints it;
+    `batch` is the number of the mini-batch within that epoch, from 0.
+    """
+
+    def __init__(self, epoch: int, batch: int, advice: str) -> None:
+        super().__init__(
+            f"training diverged in epoch {epoch}, mini-batch {batch}: a parameter became NaN or infinite. "
+            f"The network keeps the last finite parameters. {advice}"
+        )
+        self.epoch = epoch
+        self.batch = batch
+        self.advice = advice
+
+    def __reduce__(self) -> tuple[type["DivergenceError"], tuple[int, int, str]]:
+        return type(self), (self.epoch, self.batch, self.advice)
