@@ -1,0 +1,66 @@
+"""One way to run mini-batches, three times: as the equations read, as matrix products, and compiled.
+
+An engine takes an architecture, theta and examples; `train` runs consecutive mini-batches in the order it is given and
+keeps the new parameters to itself until `theta()` is asked for them. Engines draw nothing at random and read no
+clock: whatever engine runs, the same order and the same steps leave the same parameters behind, to rounding.
+"""
+
+from typing import Any, Protocol
+
+import numpy as np
+
+from fastbp.architecture import Architecture
+from fastbp.data import Examples
+
+NAMES = ("reference", "matrix", "fused")
+
+
+class Engine(Protocol):
+    """What the training loop asks of an engine."""
+
+    name: str
+
+    def __init__(self, architecture: Architecture, theta: np.ndarray, examples: Examples, batch_size: int) -> None:
+        """Take a copy of theta. No mini-batch will hold more than batch_size examples."""
+
+    def train(self, order: np.ndarray, eta: np.ndarray, decay: float) -> None:
+        """Run mini-batches of batch_size rows of `order`, the last one maybe shorter, one step size in eta each.
+
+        W ← (1 - η·decay) W - (η/m) Σ ∂C/∂W and b ← b - (η/m) Σ ∂C/∂b; decay is λ/n.
+        """
+
+    def gradient(self, rows: np.ndarray) -> np.ndarray:
+        """The sum over these examples (at most batch_size) of ∂C/∂theta, laid out like theta."""
+
+    def prepare(self, examples: Examples) -> Any:
+        """Other examples in the form this engine reads, for `outputs`."""
+
+    def outputs(self, prepared: Any) -> np.ndarray:
+        """A^L for examples once prepared, (n, n_L), with the present parameters."""
+
+    def theta(self) -> np.ndarray:
+        """A copy of the present parameters."""
+
+    def is_finite(self) -> bool:
+        """False if any parameter is NaN or infinite."""
+
+    def save_state(self) -> Any:
+        """A copy of everything `train` changes, exactly, for `restore_state`."""
+
+    def restore_state(self, state: Any) -> None:
+        """Go back to a saved state."""
+
+
+def create(name: str, architecture: Architecture, theta: np.ndarray, examples: Examples, batch_size: int) -> Engine:
+    """The engine of this name, ready to train. Each is imported when first asked for (fused brings Numba)."""
+    if name == "reference":
+        from fastbp.engines.reference import ReferenceEngine
+
+        return ReferenceEngine(architecture, theta, examples, batch_size)
+    if name == "matrix":
+        from fastbp.engines.matrix import MatrixEngine
+
+        return MatrixEngine(architecture, theta, examples, batch_size)
+    from fastbp.engines.fused import FusedEngine
+
+    return FusedEngine(architecture, theta, examples, batch_size)

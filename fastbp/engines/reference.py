@@ -1,0 +1,156 @@
+"""One example at a time, as the equations read: the baseline of every benchmark and the oracle of every test."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fastbp import parameters
+from fastbp.activations import sigmoid_prime
+from fastbp.architecture import Architecture
+from fastbp.data import Examples
+
+
+def feedforward(architecture: Architecture, biases: list, weights: list, a: np.ndarray) -> np.ndarray:
+    """The output columns a^L, (n_L, m), for input columns a^1, (n_1, m)."""
+    for l, (b, w) in enumerate(zip(biases, weights, strict=True), start=2):
+        a = _on_column(architecture, l, np.dot(w, a) + b)
+    return a
+
+
+def backprop(
+    architecture: Architecture,
+    biases: list,
+    weights: list,
+    x: np.ndarray,
+    y: np.ndarray,
+    cost_derivative: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """(nabla_b, nabla_w), layer by layer, of the cost C_x of one example: columns x (n_1, 1) and y (n_L, 1).
+
+    `cost_derivative(a, y)`, a user's own ∂C/∂a, takes the place of the architecture's cost.
+    """
+    # 1. Input, and 2. feedforward
+    activation = x
+    activations, zs = [x], []
+    for l, (b, w) in enumerate(zip(biases, weights, strict=True), start=2):
+        z = np.dot(w, activation) + b
+        zs.append(z)
+        activation = _on_column(architecture, l, z)
+        activations.append(activation)
+    # 3. Output error
+    L = len(architecture.sizes)
+    nabla_b: list[Any] = [None] * (L - 1)
+    nabla_w: list[Any] = [None] * (L - 1)
+    if cost_derivative is not None:
+        delta = _error_from(architecture, cost_derivative(activations[-1], y), zs[-1], activations[-1])  # BP1
+    elif architecture.cost.outputs is None:
+        delta = (activations[-1] - y) * _slope(architecture, L, zs[-1], activations[-1])  # BP1
+    else:
+        delta = activations[-1] - y  # BP1: σ' cancels
+    nabla_b[-1] = delta  # BP3
+    nabla_w[-1] = np.dot(delta, activations[-2].T)  # BP4
+    # 4. Backpropagate the error, and 5. gradients
+    for l in range(L - 1, 1, -1):
+        delta = np.dot(weights[l - 1].T, delta) * _slope(architecture, l, zs[l - 2], activations[l - 1])  # BP2
+        nabla_b[l - 2] = delta  # BP3
+        nabla_w[l - 2] = np.dot(delta, activations[l - 2].T)  # BP4
+    return nabla_b, nabla_w
+
+
+def _error_from(architecture: Architecture, slope: np.ndarray, z: np.ndarray, a: np.ndarray) -> np.ndarray:
+    """δ^L from any ∂C/∂a: times σ'(z), or through softmax's Jacobian ∂a_i/∂z_j = a_i (1[i = j] - a_j)."""
+    if architecture.activations[-1].name == "softmax":
+        return a * (slope - np.sum(slope * a, axis=0))
+    return slope * _slope(architecture, len(architecture.sizes), z, a)
+
+
+def _elementwise(architecture: Architecture, l: int) -> bool:
+    """True where layer l applies one function to every entry, whichever way the array lies."""
+    return architecture.activations[l - 2].name != "softmax" and not (
+        architecture.neurons and architecture.changed_in(l)
+    )
+
+
+def _on_column(architecture: Architecture, l: int, z: np.ndarray) -> np.ndarray:
+    """a^l = σ_l(z^l) of columns; where it matters, the tables work on rows."""
+    if _elementwise(architecture, l):
+        return architecture.activations[l - 2].f(z)
+    return architecture.f(l, z.T).T
+
+
+def _slope(architecture: Architecture, l: int, z: np.ndarray, a: np.ndarray) -> np.ndarray:
+    """σ_l'(z^l) of columns; the book's sigmoid from a, which the feedforward has left behind."""
+    if not _elementwise(architecture, l):
+        return architecture.f_prime(l, z.T).T
+    activation = architecture.activations[l - 2]
+    return a * (1 - a) if activation.f_prime is sigmoid_prime else activation.f_prime(z)
+
+
+class ReferenceEngine:
+    """The book's loop: for each mini-batch, backprop of each example, a sum, a step."""
+
+    name = "reference"
+
+    def __init__(self, architecture: Architecture, theta: np.ndarray, examples: Examples, batch_size: int) -> None:
+        self.architecture, self.batch_size = architecture, batch_size
+        self.biases, self.weights = parameters.views(architecture.sizes, theta.copy())
+        self.X = examples.X
+        self.Y = examples.one_hot(architecture.sizes[-1], architecture.dtype)
+
+    def _column(self, X: Any, i: int) -> np.ndarray:
+        """Row i of X as a column of the network's dtype; compressed rows are written out one at a time."""
+        row = X[i]
+        row = row.toarray().ravel() if hasattr(row, "toarray") else row
+        return row.astype(self.architecture.dtype, copy=False).reshape(-1, 1)
+
+    def train(self, order: np.ndarray, eta: np.ndarray, decay: float) -> None:
+        dtype = self.architecture.dtype.type
+        for step, step_size in enumerate(eta):
+            rows = order[step * self.batch_size : (step + 1) * self.batch_size]
+            nabla_b, nabla_w = self._sum_over(rows)
+            rate, keep = dtype(step_size / len(rows)), dtype(1 - step_size * decay)
+            self.weights = [keep * w - rate * nw for w, nw in zip(self.weights, nabla_w, strict=True)]
+            self.biases = [b - rate * nb for b, nb in zip(self.biases, nabla_b, strict=True)]
+
+    def _sum_over(self, rows: np.ndarray) -> tuple[list, list]:
+        nabla_b = [np.zeros_like(b) for b in self.biases]
+        nabla_w = [np.zeros_like(w) for w in self.weights]
+        for i in rows:
+            delta_b, delta_w = backprop(
+                self.architecture,
+                self.biases,
+                self.weights,
+                self._column(self.X, i),
+                self.Y[i].reshape(-1, 1),
+            )
+            nabla_b = [nb + dnb for nb, dnb in zip(nabla_b, delta_b, strict=True)]
+            nabla_w = [nw + dnw for nw, dnw in zip(nabla_w, delta_w, strict=True)]
+        return nabla_b, nabla_w
+
+    def gradient(self, rows: np.ndarray) -> np.ndarray:
+        return self._flat(*self._sum_over(rows))
+
+    def prepare(self, examples: Examples) -> Any:
+        return examples
+
+    def outputs(self, examples: Examples) -> np.ndarray:
+        out = np.empty((len(examples), self.architecture.sizes[-1]), self.architecture.dtype)
+        for i in range(len(examples)):
+            out[i] = feedforward(self.architecture, self.biases, self.weights, self._column(examples.X, i))[:, 0]
+        return out
+
+    def _flat(self, biases: list, weights: list) -> np.ndarray:
+        return parameters.flatten(self.architecture.sizes, biases, weights, self.architecture.dtype)
+
+    def theta(self) -> np.ndarray:
+        return self._flat(self.biases, self.weights)
+
+    def is_finite(self) -> bool:
+        return all(bool(np.isfinite(p).all()) for p in (*self.biases, *self.weights))
+
+    def save_state(self) -> Any:
+        return self.theta()
+
+    def restore_state(self, state: Any) -> None:
+        self.biases, self.weights = parameters.views(self.architecture.sizes, state.copy())

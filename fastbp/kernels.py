@@ -1,0 +1,995 @@
+"""Every line of compiled code: vector products, activations, and whole runs of mini-batches built from them.
+
+All of it stands in one file because Numba's disk cache watches only the file that defines a cached function:
+an entry that called into another file would keep running that file's old code after an edit.
+
+Layout. Inside a run the parameters live in one flat vector, `packed`. Layer l keeps its weights *input-major*:
+row k holds w[0, k], w[1, k], … , the weights that leave neuron k, followed by zeros up to a whole number of
+vectors. So every inner loop below runs along contiguous outputs, forward and update alike. Weighted inputs z,
+activations a and errors delta are (m, padded n_l) blocks of three flat buffers. The padding of the weights and of
+delta is zero, always; the padding of z and a is arbitrary and never read across.
+
+Indices count layers from 0 here (0 is the input): `sizes[l]`, `padded[l]`, and so on.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+from llvmlite import ir
+from numba import config, njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic, overload
+
+# Two 4-lane float64 or two 8-lane float32 vectors per row saturate AVX2; wider machines split or pair them.
+VECTOR_BYTES = 32
+
+# nnan and ninf are left out, so that NaN and infinity keep their meaning (a divergence must show).
+_FAST = {"nsz", "arcp", "contract", "afn", "reassoc"}
+# For formulas whose order of operations is their accuracy: rounding by a magic constant, compensated sums.
+_EXACT = {"nsz", "contract"}
+
+
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a kernel: cached on disk, free of the GIL, IEEE division, contractions and reassociation allowed."""
+    return njit(cache=True, nogil=True, error_model="numpy", fastmath=_FAST)(function)
+
+
+def compiled_exact(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a formula as it stands: `compiled` without reassociation."""
+    return njit(cache=True, nogil=True, error_model="numpy", fastmath=_EXACT)(function)
+
+
+def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Make a kernel part of its caller: Numba optimises what a function calls once again for every caller."""
+    return njit(inline="always")(function)
+
+
+class Shape(NamedTuple):
+    """What the kernels know of a network: integer arrays, one entry a layer, the input first."""
+
+    sizes: np.ndarray  # n_l
+    padded: np.ndarray  # n_l rounded up to whole vectors (the input keeps n_1)
+    unit_at: np.ndarray  # where layer l begins in z, a and delta, in neurons: times the rows of the work space
+    weight_at: np.ndarray  # where W^l begins in packed
+    bias_at: np.ndarray  # where b^l begins in packed
+    activation: np.ndarray  # code of the activation
+    cost: int
+    changed_layer: np.ndarray  # single neurons with an activation of their own: layer, index, code
+    changed_unit: np.ndarray
+    changed_activation: np.ndarray
+
+
+class Data(NamedTuple):
+    """Examples as rows, dense (`dense`, flat) or compressed (`indptr`, `indices`, `values`); the other is empty.
+
+    Targets are rows of numbers (`targets`, flat) or one label each (`labels`); the other is empty.
+    """
+
+    dense: np.ndarray
+    indptr: np.ndarray
+    indices: np.ndarray
+    values: np.ndarray
+    targets: np.ndarray
+    labels: np.ndarray
+
+
+class Work(NamedTuple):
+    """Buffers of one run, flat: z, a and delta of every layer; one transposed weight matrix;
+    a column of z and a, and of delta one for each changed neuron."""
+
+    z: np.ndarray
+    a: np.ndarray
+    delta: np.ndarray
+    transposed: np.ndarray
+    column_z: np.ndarray
+    column_a: np.ndarray
+    column_delta: np.ndarray
+
+
+# --------------------------------------------------------------------------------------------------------------
+# Vector instructions. LLVM does not turn register tiles of scalars into vectors (its SLP pass is off in Numba),
+# and its loop vectoriser re-checks aliasing at every short row, so the three inner products of this project are
+# written with LLVM vector types. Each has its plain twin, used when the JIT is off and as the test's oracle.
+# --------------------------------------------------------------------------------------------------------------
+
+
+class _Emitter:
+    """Emits vector code for one element type: loads, stores, broadcasts, fused multiply-adds, counted loops."""
+
+    def __init__(self, context: Any, builder: Any, dtype: Any) -> None:
+        self.context, self.builder = context, builder
+        self.size = dtype.bitwidth // 8
+        self.lanes = VECTOR_BYTES // self.size
+        element = ir.FloatType() if self.size == 4 else ir.DoubleType()
+        self.vector = ir.VectorType(element, self.lanes)
+        self.muladd_function = cgutils.get_or_insert_function(
+            builder.module,
+            ir.FunctionType(self.vector, [self.vector] * 3),
+            f"llvm.fmuladd.v{self.lanes}f{8 * self.size}",
+        )
+
+    def pointer(self, array_type: Any, array: Any, offset: Any = None) -> Any:
+        data = self.context.make_array(array_type)(self.context, self.builder, array).data
+        return data if offset is None else self.builder.gep(data, [offset])
+
+    def at(self, pointer: Any, index: Any) -> Any:
+        return self.builder.gep(pointer, [self.integer(index) if isinstance(index, int) else index])
+
+    def integer(self, value: int) -> Any:
+        return ir.Constant(ir.IntType(64), value)
+
+    def times(self, x: Any, factor: Any) -> Any:
+        return self.builder.mul(x, self.integer(factor) if isinstance(factor, int) else factor)
+
+    def load(self, pointer: Any) -> Any:
+        value = self.builder.load(self.builder.bitcast(pointer, self.vector.as_pointer()))
+        value.align = self.size
+        return value
+
+    def store(self, value: Any, pointer: Any) -> None:
+        self.builder.store(value, self.builder.bitcast(pointer, self.vector.as_pointer())).align = self.size
+
+    def broadcast(self, scalar: Any) -> Any:
+        undefined = ir.Constant(self.vector, ir.Undefined)
+        first = self.builder.insert_element(undefined, scalar, ir.Constant(ir.IntType(32), 0))
+        mask = ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), [0] * self.lanes)
+        return self.builder.shuffle_vector(first, undefined, mask)
+
+    def muladd(self, x: Any, y: Any, z: Any) -> Any:
+        return self.builder.call(self.muladd_function, [x, y, z])
+
+    def variable(self, value: Any) -> Any:
+        """A local that LLVM keeps in a register."""
+        slot = cgutils.alloca_once(self.builder, value.type)
+        self.builder.store(value, slot)
+        return slot
+
+    @contextmanager
+    def loop(self, first: Any, last: Any) -> Iterator[Any]:
+        """A counted loop that LLVM leaves as it is: unrolling the tiles doubled the time to compile, not the speed."""
+        builder = self.builder
+        head, body, end = (builder.append_basic_block(f"loop_{part}") for part in ("head", "body", "end"))
+        counter = self.variable(first)
+        builder.branch(head)
+        builder.position_at_end(head)
+        index = builder.load(counter)
+        builder.cbranch(builder.icmp_signed("<", index, last), body, end)
+        builder.position_at_end(body)
+        yield index
+        builder.store(builder.add(index, self.integer(1)), counter)
+        again = builder.branch(head)
+        leave = builder.module.add_metadata([ir.MetaDataString(builder.module, "llvm.loop.unroll.disable")])
+        again.set_metadata("llvm.loop", builder.module.add_metadata([leave]))
+        builder.position_at_end(end)
+
+    def blocks(self, total: Any, widths: tuple[int, ...], emit: Callable[[Any, int], None]) -> None:
+        """Cover 0 … total by blocks of the given widths, widest first; emit(start, width) writes one block."""
+        done = self.integer(0)
+        for width in widths:
+            count = self.builder.sdiv(self.builder.sub(total, done), self.integer(width))
+            with self.loop(self.integer(0), count) as block:
+                emit(self.builder.add(done, self.times(block, width)), width)
+            done = self.builder.add(done, self.times(count, width))
+
+
+def _plain_add_product(
+    c: np.ndarray, c_at: int, c_row: int,
+    a: np.ndarray, a_at: int, a_row: int, a_step: int,
+    b: np.ndarray, b_at: int, b_row: int,
+    rows: int, columns: int, steps: int, keep: Any,
+) -> None:  # fmt: skip
+    for i in range(rows):
+        row = c[c_at + i * c_row : c_at + i * c_row + columns]
+        row *= keep
+        for t in range(steps):
+            row += a[a_at + i * a_row + t * a_step] * b[b_at + t * b_row : b_at + t * b_row + columns]
+
+
+@intrinsic
+def _vector_add_product(typingctx, c, c_at, c_row, a, a_at, a_row, a_step, b, b_at, b_row, rows, columns, steps, keep):
+    i = types.intp
+    signature = types.void(c, i, i, a, i, i, i, b, i, i, i, i, i, c.dtype)
+
+    def codegen(context, builder, signature, args):
+        c, c_at, c_row, a, a_at, a_row, a_step, b, b_at, b_row, rows, columns, steps, keep = args
+        e = _Emitter(context, builder, signature.args[0].dtype)
+        c = e.pointer(signature.args[0], c, c_at)
+        a = e.pointer(signature.args[3], a, a_at)
+        b = e.pointer(signature.args[7], b, b_at)
+        keep = e.broadcast(keep)
+
+        def tile(i: Any, height: int, j: Any, vectors: int) -> None:
+            """A register tile: `height` rows by `vectors` vectors of c, from the first step to the last."""
+            c_rows = [e.at(e.at(c, e.times(builder.add(i, e.integer(r)), c_row)), j) for r in range(height)]
+            a_rows = [e.at(a, e.times(builder.add(i, e.integer(r)), a_row)) for r in range(height)]
+            sums = [
+                [e.variable(builder.fmul(keep, e.load(e.at(c_rows[r], v * e.lanes)))) for v in range(vectors)]
+                for r in range(height)
+            ]
+            with e.loop(e.integer(0), steps) as t:
+                b_t = e.at(e.at(b, e.times(t, b_row)), j)
+                b_vectors = [e.load(e.at(b_t, v * e.lanes)) for v in range(vectors)]
+                for r in range(height):
+                    a_rt = e.broadcast(builder.load(e.at(a_rows[r], e.times(t, a_step))))
+                    for v in range(vectors):
+                        builder.store(e.muladd(a_rt, b_vectors[v], builder.load(sums[r][v])), sums[r][v])
+            for r in range(height):
+                for v in range(vectors):
+                    e.store(builder.load(sums[r][v]), e.at(c_rows[r], v * e.lanes))
+
+        def cover(heights: tuple[int, ...], widths: tuple[int, ...]) -> None:
+            e.blocks(
+                columns,
+                tuple(w * e.lanes for w in widths),
+                lambda j, w: e.blocks(rows, heights, lambda i, h: tile(i, h, j, w // e.lanes)),
+            )
+
+        # 6 x 2 vectors fill 12 of the 16 registers and hide the latency of two multiply-adds a cycle;
+        # one to three rows have too few sums for that, and take wider tiles.
+        with builder.if_else(builder.icmp_signed("<", rows, e.integer(4))) as (few, many):
+            with few:
+                cover((2, 1), (4, 2, 1))
+            with many:
+                cover((6, 4, 2, 1), (2, 1))
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+def _plain_gather_rows(
+    c: np.ndarray, c_at: int, w: np.ndarray, w_at: int, w_row: int,
+    indices: np.ndarray, values: np.ndarray, first: int, last: int, columns: int,
+) -> None:  # fmt: skip
+    row = c[c_at : c_at + columns]
+    for t in range(first, last):
+        at = w_at + int(indices[t]) * w_row
+        row += values[t] * w[at : at + columns]
+
+
+@intrinsic
+def _vector_gather_rows(typingctx, c, c_at, w, w_at, w_row, indices, values, first, last, columns):
+    i = types.intp
+    signature = types.void(c, i, w, i, i, indices, values, i, i, i)
+
+    def codegen(context, builder, signature, args):
+        c, c_at, w, w_at, w_row, indices, values, first, last, columns = args
+        e = _Emitter(context, builder, signature.args[0].dtype)
+        c = e.pointer(signature.args[0], c, c_at)
+        w = e.pointer(signature.args[2], w, w_at)
+        indices = e.pointer(signature.args[5], indices)
+        values = e.pointer(signature.args[6], values)
+
+        def panel(j: Any, width: int) -> None:
+            vectors = range(width // e.lanes)
+            sums = [e.variable(e.load(e.at(e.at(c, j), v * e.lanes))) for v in vectors]
+            with e.loop(first, last) as t:
+                k = builder.sext(builder.load(e.at(indices, t)), ir.IntType(64))
+                w_k = e.at(e.at(w, e.times(k, w_row)), j)
+                x_k = e.broadcast(builder.load(e.at(values, t)))
+                for v in vectors:
+                    builder.store(e.muladd(x_k, e.load(e.at(w_k, v * e.lanes)), builder.load(sums[v])), sums[v])
+            for v in vectors:
+                e.store(builder.load(sums[v]), e.at(e.at(c, j), v * e.lanes))
+
+        e.blocks(columns, tuple(v * e.lanes for v in (8, 4, 2, 1)), panel)
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+def _plain_scatter_rows(
+    w: np.ndarray, w_at: int, w_row: int, d: np.ndarray, d_at: int,
+    indices: np.ndarray, values: np.ndarray, first: int, last: int, columns: int,
+) -> None:  # fmt: skip
+    row = d[d_at : d_at + columns]
+    for t in range(first, last):
+        at = w_at + int(indices[t]) * w_row
+        w[at : at + columns] += values[t] * row
+
+
+@intrinsic
+def _vector_scatter_rows(typingctx, w, w_at, w_row, d, d_at, indices, values, first, last, columns):
+    i = types.intp
+    signature = types.void(w, i, i, d, i, indices, values, i, i, i)
+
+    def codegen(context, builder, signature, args):
+        w, w_at, w_row, d, d_at, indices, values, first, last, columns = args
+        e = _Emitter(context, builder, signature.args[0].dtype)
+        w = e.pointer(signature.args[0], w, w_at)
+        d = e.pointer(signature.args[3], d, d_at)
+        indices = e.pointer(signature.args[5], indices)
+        values = e.pointer(signature.args[6], values)
+
+        def panel(j: Any, width: int) -> None:
+            vectors = range(width // e.lanes)
+            row = [e.load(e.at(e.at(d, j), v * e.lanes)) for v in vectors]
+            with e.loop(first, last) as t:
+                k = builder.sext(builder.load(e.at(indices, t)), ir.IntType(64))
+                w_k = e.at(e.at(w, e.times(k, w_row)), j)
+                x_k = e.broadcast(builder.load(e.at(values, t)))
+                for v in vectors:
+                    w_kv = e.at(w_k, v * e.lanes)
+                    e.store(e.muladd(x_k, row[v], e.load(w_kv)), w_kv)
+
+        e.blocks(columns, tuple(v * e.lanes for v in (8, 4, 2, 1)), panel)
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+def _plain_combine(y: np.ndarray, y_at: int, keep: Any, x: np.ndarray, x_at: int, factor: Any, n: int) -> None:
+    y[y_at : y_at + n] = keep * y[y_at : y_at + n] + factor * x[x_at : x_at + n]
+
+
+@intrinsic
+def _vector_combine(typingctx, y, y_at, keep, x, x_at, factor, n):
+    signature = types.void(y, types.intp, y.dtype, x, types.intp, y.dtype, types.intp)
+
+    def codegen(context, builder, signature, args):
+        y, y_at, keep, x, x_at, factor, n = args
+        e = _Emitter(context, builder, signature.args[0].dtype)
+        y, x = e.pointer(signature.args[0], y, y_at), e.pointer(signature.args[3], x, x_at)
+        keep, factor = e.broadcast(keep), e.broadcast(factor)
+
+        def block(i: Any, width: int) -> None:
+            e.store(e.muladd(factor, e.load(e.at(x, i)), builder.fmul(keep, e.load(e.at(y, i)))), e.at(y, i))
+
+        e.blocks(n, (e.lanes,), block)
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+def _plain_copy(y: np.ndarray, y_at: int, x: np.ndarray, x_at: int, n: int) -> None:
+    y[y_at : y_at + n] = x[x_at : x_at + n]
+
+
+@intrinsic
+def _vector_copy(typingctx, y, y_at, x, x_at, n):
+    def codegen(context, builder, signature, args):
+        y, y_at, x, x_at, n = args
+        e = _Emitter(context, builder, signature.args[0].dtype)
+        y, x = e.pointer(signature.args[0], y, y_at), e.pointer(signature.args[2], x, x_at)
+        e.blocks(n, (e.lanes,), lambda i, width: e.store(e.load(e.at(x, i)), e.at(y, i)))
+        return context.get_dummy_value()
+
+    return types.void(y, types.intp, x, types.intp, types.intp), codegen
+
+
+def _plain_clear(y: np.ndarray, y_at: int, n: int) -> None:
+    y[y_at : y_at + n] = 0
+
+
+@intrinsic
+def _vector_clear(typingctx, y, y_at, n):
+    def codegen(context, builder, signature, args):
+        y, y_at, n = args
+        e = _Emitter(context, builder, signature.args[0].dtype)
+        y = e.pointer(signature.args[0], y, y_at)
+        e.blocks(n, (e.lanes,), lambda i, width: e.store(ir.Constant(e.vector, None), e.at(y, i)))
+        return context.get_dummy_value()
+
+    return types.void(y, types.intp, types.intp), codegen
+
+
+@intrinsic
+def _bits(typingctx, x):
+    """The integer with the same bits as a float."""
+    integer = types.int32 if x == types.float32 else types.int64
+    return integer(x), _bitcast
+
+
+@intrinsic
+def _from_bits(typingctx, x):
+    """The float with the same bits as an integer."""
+    number = types.float32 if x == types.int32 else types.float64
+    return number(x), _bitcast
+
+
+def _bitcast(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+    return builder.bitcast(args[0], context.get_value_type(signature.return_type))
+
+
+@intrinsic
+def _compile_once(typingctx):
+    """Forbid LLVM to inline the function that calls this: each inlined copy would be optimised anew."""
+
+    def codegen(context, builder, signature, args):
+        builder.function.attributes.add("noinline")
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+if config.DISABLE_JIT:
+    _vector_add_product, _vector_gather_rows, _vector_scatter_rows = (
+        _plain_add_product,
+        _plain_gather_rows,
+        _plain_scatter_rows,
+    )
+    _vector_combine, _vector_copy, _vector_clear = _plain_combine, _plain_copy, _plain_clear
+
+    def _compile_once() -> None:
+        pass
+
+
+@compiled
+def add_product(c, c_at, c_row, a, a_at, a_row, a_step, b, b_at, b_row, rows, columns, steps, keep):
+    """C ← keep C + A B on blocks of flat arrays: C (rows, columns), A (rows, steps), B (steps, columns).
+
+    Element (i, t) of A stands at a_at + i a_row + t a_step, so a transposed block costs nothing. C and B are
+    row-contiguous, and `columns` is a whole number of vectors.
+    """
+    _compile_once()
+    _vector_add_product(c, c_at, c_row, a, a_at, a_row, a_step, b, b_at, b_row, rows, columns, steps, keep)
+
+
+@compiled
+def gather_rows(c, c_at, w, w_at, w_row, indices, values, first, last, columns):
+    """c ← c + x W for one compressed row x: the sum of the rows of W it names, each times its value."""
+    _compile_once()
+    _vector_gather_rows(c, c_at, w, w_at, w_row, indices, values, first, last, columns)
+
+
+@compiled
+def scatter_rows(w, w_at, w_row, d, d_at, indices, values, first, last, columns):
+    """W ← W + xᵀ d for one compressed row x: adds d, times each value, to the row of W the value names."""
+    _compile_once()
+    _vector_scatter_rows(w, w_at, w_row, d, d_at, indices, values, first, last, columns)
+
+
+@compiled
+def combine(y, y_at, keep, x, x_at, factor, n):
+    """y ← keep y + factor x over n elements, n a whole number of vectors."""
+    _compile_once()
+    _vector_combine(y, y_at, keep, x, x_at, factor, n)
+
+
+@compiled
+def copy(y, y_at, x, x_at, n):
+    """y ← x over n elements, n a whole number of vectors."""
+    _compile_once()
+    _vector_copy(y, y_at, x, x_at, n)
+
+
+@compiled
+def clear(y, y_at, n):
+    """y ← 0 over n elements, n a whole number of vectors."""
+    _compile_once()
+    _vector_clear(y, y_at, n)
+
+
+# --------------------------------------------------------------------------------------------------------------
+# Activations, one scalar formula each; activations.py declares the same in plain NumPy and a table-driven test
+# binds the two. NumPy and LLVM have no vectorised exp here, so it is written out: arithmetic only, no branches,
+# no tables, which is what the loop vectoriser can widen. `type(x)(1)` is one in x's own precision: a bare 1.0
+# is a float64 and would silently promote float32 arithmetic.
+# --------------------------------------------------------------------------------------------------------------
+
+
+def _exp_parts(x: Any) -> tuple[Any, Any]:
+    """(s, p) with eˣ = s + s p: s a power of two, p = eʳ - 1 for |r| ≤ ln(2)/2. For x ≤ 0."""
+    n = np.rint(np.maximum(x, type(x)(-87 if x.itemsize == 4 else -708)) / math.log(2))
+    return type(x)(2.0**n), type(x)(
+        np.expm1(np.maximum(x, type(x)(-87 if x.itemsize == 4 else -708)) - n * math.log(2))
+    )
+
+
+@overload(_exp_parts, jit_options={"fastmath": _EXACT, "error_model": "numpy"})
+def _compiled_exp_parts(x):
+    """x = n ln 2 + r (Cody and Waite: ln 2 in two parts, the first exact in n ln 2), then Taylor's series of eʳ - 1.
+
+    n is rounded by adding 1.5·2^mantissa, after which n also stands in the low bits of the sum. The argument is
+    held above the smallest exponent with a normal result; NaN passes the comparison and stays NaN.
+    Seven terms in float32 and thirteen in float64 leave an error below 0.1 units in the last place.
+    """
+
+    def exp_parts_float32(x):
+        x = np.float32(-87.0) if x < np.float32(-87.0) else x
+        shifted = x * np.float32(1.4426950408889634) + np.float32(12582912.0)
+        n = shifted - np.float32(12582912.0)
+        r = x - n * np.float32(0.693359375) - n * np.float32(-2.1219444005469057e-4)
+        q = np.float32(1 / 5040)
+        q = q * r + np.float32(1 / 720)
+        q = q * r + np.float32(1 / 120)
+        q = q * r + np.float32(1 / 24)
+        q = q * r + np.float32(1 / 6)
+        q = q * r + np.float32(1 / 2)
+        s = _from_bits(np.int32((_bits(shifted) << np.int32(23)) + np.int32(0x3F800000)))
+        return s, r + (r * r) * q
+
+    def exp_parts_float64(x):
+        x = -708.0 if x < -708.0 else x
+        shifted = x * 1.4426950408889634 + 6755399441055744.0
+        n = shifted - 6755399441055744.0
+        r = x - n * 6.93147180369123816490e-01 - n * 1.90821492927058770002e-10
+        q = 1 / 6227020800
+        q = q * r + 1 / 479001600
+        q = q * r + 1 / 39916800
+        q = q * r + 1 / 3628800
+        q = q * r + 1 / 362880
+        q = q * r + 1 / 40320
+        q = q * r + 1 / 5040
+        q = q * r + 1 / 720
+        q = q * r + 1 / 120
+        q = q * r + 1 / 24
+        q = q * r + 1 / 6
+        q = q * r + 1 / 2
+        s = _from_bits((_bits(shifted) << 52) + 0x3FF0000000000000)
+        return s, r + (r * r) * q
+
+    return exp_parts_float32 if x == types.float32 else exp_parts_float64
+
+
+@compiled_exact
+def exp_of_negative(x):
+    """eˣ for x ≤ 0."""
+    s, p = _exp_parts(x)
+    return s + s * p
+
+
+@compiled_exact
+def sigmoid(z):
+    """σ(z) = 1/(1 + e^-z), from e^-|z|, which cannot overflow; one division."""
+    one = type(z)(1)
+    t = exp_of_negative(-abs(z))
+    return (one if z >= type(z)(0) else t) / (one + t)
+
+
+@compiled_exact
+def tanh(z):
+    """tanh |z| = -e/(2 + e) with e = e^(-2|z|) - 1; what rounding took from e and from 2 + e is put back at the end."""
+    one, two = type(z)(1), type(z)(2)
+    s, p = _exp_parts(-two * abs(z))
+    e = (s - one) + s * p
+    e_lost = s * p - (e - (s - one))
+    denominator = two + e
+    denominator_lost = e - (denominator - two)
+    inverse = one / denominator
+    y = -e * inverse
+    remainder = (-e - y * denominator) - e_lost - y * (denominator_lost + e_lost)
+    y = y + remainder * inverse
+    return y if z >= type(z)(0) else -y
+
+
+@compiled_exact
+def softplus(z):
+    """ln(1 + eᶻ) = max(z, 0) + ln(1 + t), t = e^-|z|; the logarithm as 2 artanh(u), u = t/(2 + t) ≤ 1/3."""
+    t = exp_of_negative(-abs(z))
+    u = t / (type(z)(2) + t)
+    v = u * u
+    q = type(z)(1 / 33)
+    for k in range(31, 1, -2):
+        q = q * v + type(z)(1 / k)
+    # the first term of the series stands apart, so that its rounding is the only one that counts
+    log = type(z)(2) * (u + u * (v * q))
+    return (z if z > type(z)(0) else type(z)(0)) + log
+
+
+@compiled_exact
+def normal_cdf(z):
+    """Φ(z), by the C library's erfc: right in both tails, but not vectorised."""
+    return type(z)(0.5) * type(z)(math.erfc(-z * type(z)(0.7071067811865476)))
+
+
+@compiled_exact
+def normal_pdf(z):
+    """φ(z) = e^(-z²/2)/√(2π)."""
+    return type(z)(0.3989422804014327) * exp_of_negative(type(z)(-0.5) * z * z)
+
+
+# The codes; activations.py and costs.py use the same numbers.
+SIGMOID, TANH, RELU, LEAKY_RELU, SOFTPLUS, GELU, SILU, IDENTITY, SOFTMAX = range(9)
+QUADRATIC, CROSS_ENTROPY, LOG_LIKELIHOOD = range(3)
+
+
+@compiled_exact
+def activate(code, z_all, a_all, at, size):
+    """a ← σ(z), elementwise; the branch stands outside the loops so that each of them vectorises."""
+    _compile_once()
+    z, a = z_all[at : at + size], a_all[at : at + size]
+    if code == SIGMOID:
+        for i in range(z.size):
+            a[i] = sigmoid(z[i])
+    elif code == TANH:
+        for i in range(z.size):
+            a[i] = tanh(z[i])
+    elif code == RELU:
+        for i in range(z.size):
+            a[i] = z.dtype.type(0) if z[i] <= z.dtype.type(0) else z[i]  # in this order NaN stays NaN
+    elif code == LEAKY_RELU:
+        for i in range(z.size):
+            a[i] = z[i] if z[i] > z.dtype.type(0) else z.dtype.type(0.01) * z[i]
+    elif code == SOFTPLUS:
+        for i in range(z.size):
+            a[i] = softplus(z[i])
+    elif code == GELU:
+        for i in range(z.size):
+            a[i] = z[i] * normal_cdf(z[i])
+    elif code == SILU:
+        for i in range(z.size):
+            a[i] = z[i] * sigmoid(z[i])
+    else:
+        for i in range(z.size):
+            a[i] = z[i]
+
+
+@compiled_exact
+def times_derivative(code, z_all, a_all, delta_all, at, size):
+    """delta ← delta ⊙ σ'(z), from a = σ(z) where that is cheaper."""
+    _compile_once()
+    z, a, delta = z_all[at : at + size], a_all[at : at + size], delta_all[at : at + size]
+    if code == SIGMOID:
+        for i in range(z.size):
+            delta[i] *= a[i] * (z.dtype.type(1) - a[i])
+    elif code == TANH:
+        for i in range(z.size):
+            delta[i] *= z.dtype.type(1) - a[i] * a[i]
+    elif code == RELU:
+        for i in range(z.size):
+            delta[i] = z.dtype.type(0) if z[i] <= z.dtype.type(0) else delta[i]
+    elif code == LEAKY_RELU:
+        for i in range(z.size):
+            delta[i] = delta[i] if z[i] > z.dtype.type(0) else z.dtype.type(0.01) * delta[i]
+    elif code == SOFTPLUS:
+        for i in range(z.size):
+            delta[i] *= sigmoid(z[i])
+    elif code == GELU:
+        for i in range(z.size):
+            delta[i] *= normal_cdf(z[i]) + z[i] * normal_pdf(z[i])
+    elif code == SILU:
+        for i in range(z.size):
+            s = sigmoid(z[i])
+            delta[i] *= s * (z.dtype.type(1) + z[i] * (z.dtype.type(1) - s))
+
+
+@compiled_exact
+def softmax_rows(z, a, at, row, rows, n):
+    """a ← e^(z - max z)/Σ, row by row; `row` is the distance between rows, `n` the units that count."""
+    _compile_once()
+    for i in range(rows):
+        first = at + i * row
+        largest = z[first]
+        for j in range(1, n):
+            largest = max(largest, z[first + j])
+        total = z.dtype.type(0)
+        for j in range(n):
+            a[first + j] = exp_of_negative(z[first + j] - largest)
+            total += a[first + j]
+        for j in range(n):
+            a[first + j] /= total
+
+
+# --------------------------------------------------------------------------------------------------------------
+# The mini-batch: feedforward, BP1 to BP4, update. What runs along rows is a small kernel of its own; what calls
+# them is inlined into the entries at the end, so that each piece is compiled once.
+# --------------------------------------------------------------------------------------------------------------
+
+
+@compiled
+def gather_inputs(a, dense, rows, n):
+    """A¹ ← the chosen rows of X, side by side: read twice in a mini-batch, and scattered in memory."""
+    _compile_once()
+    for i in range(rows.size):
+        x = dense[rows[i] * n : (rows[i] + 1) * n]
+        row = a[i * n : (i + 1) * n]
+        for k in range(n):
+            row[k] = x[k]
+
+
+@compiled
+def take_column(matrix, at, row, m, column):
+    """column ← one unit's entries of an (m, padded n) block."""
+    for i in range(m):
+        column[i] = matrix[at + i * row]
+
+
+@compiled
+def put_column(matrix, at, row, m, column):
+    """One unit's entries of an (m, padded n) block ← column."""
+    for i in range(m):
+        matrix[at + i * row] = column[i]
+
+
+@compiled
+def subtract_targets(delta, a, at, row, n, rows, targets, labels):
+    """Δᴸ ← Aᴸ - Y, and zero in the padding; Y by rows of numbers or by one label each."""
+    _compile_once()
+    by_label = labels.size > 0
+    for i in range(rows.size):
+        first = at + i * row
+        for j in range(n):
+            y = delta.dtype.type(j == labels[rows[i]]) if by_label else targets[rows[i] * n + j]
+            delta[first + j] = a[first + j] - y
+        for j in range(n, row):
+            delta[first + j] = delta.dtype.type(0)
+
+
+@compiled
+def transpose(w, w_at, w_row, rows, columns, turned, turned_row):
+    """turned ← Wᵀ, its rows padded with zeros to turned_row."""
+    _compile_once()
+    for j in range(columns):
+        for k in range(rows):
+            turned[j * turned_row + k] = w[w_at + k * w_row + j]
+        for k in range(rows, turned_row):
+            turned[j * turned_row + k] = turned.dtype.type(0)
+
+
+@compiled
+def dot_rows(c, c_at, c_row, rows, w, w_at, w_row, d, d_at, m):
+    """C ← D Wᵀ by dot products along the rows of W, padding included: for few rows of D."""
+    _compile_once()
+    for i in range(m):
+        d_i = d[d_at + i * w_row : d_at + (i + 1) * w_row]
+        for k in range(rows):
+            w_k = w[w_at + k * w_row : w_at + (k + 1) * w_row]
+            total = c.dtype.type(0)
+            for j in range(w_row):
+                total += d_i[j] * w_k[j]
+            c[c_at + i * c_row + k] = total
+        for k in range(rows, c_row):
+            c[c_at + i * c_row + k] = c.dtype.type(0)
+
+
+@inlined
+def _rows_of_work(shape, work):
+    """How many examples the work space holds."""
+    last = shape.sizes.size - 1
+    return work.z.size // (shape.unit_at[last] + shape.padded[last])
+
+
+@inlined
+def _activate_layer(shape, work, l, at, m):
+    """Aˡ = σ(Zˡ), with the single changed neurons of the layer."""
+    p, code = shape.padded[l], shape.activation[l]
+    if code == SOFTMAX:
+        softmax_rows(work.z, work.a, at, p, m, shape.sizes[l])
+    else:
+        activate(code, work.z, work.a, at, m * p)
+    for c in range(shape.changed_layer.size):
+        if shape.changed_layer[c] == l:
+            take_column(work.z, at + shape.changed_unit[c], p, m, work.column_z)
+            activate(shape.changed_activation[c], work.column_z, work.column_a, np.int64(0), m)
+            put_column(work.a, at + shape.changed_unit[c], p, m, work.column_a)
+
+
+@compiled
+def times_layer_derivative(shape, work, l, at, m):
+    """Δˡ ← Δˡ ⊙ σ'(Zˡ), with the single changed neurons of the layer.
+
+    A changed neuron's errors are taken out before the layer's own σ' and put back after it.
+    """
+    _compile_once()
+    p = shape.padded[l]
+    for c in range(shape.changed_layer.size):
+        if shape.changed_layer[c] == l:
+            take_column(work.delta, at + shape.changed_unit[c], p, m, work.column_delta[c * m : (c + 1) * m])
+    times_derivative(shape.activation[l], work.z, work.a, work.delta, at, m * p)
+    for c in range(shape.changed_layer.size):
+        if shape.changed_layer[c] == l:
+            unit, column = at + shape.changed_unit[c], work.column_delta[c * m : (c + 1) * m]
+            take_column(work.z, unit, p, m, work.column_z)
+            take_column(work.a, unit, p, m, work.column_a)
+            times_derivative(shape.changed_activation[c], work.column_z, work.column_a, column, np.int64(0), m)
+            put_column(work.delta, unit, p, m, column)
+
+
+@inlined
+def forward(shape, packed, scale, work, data, rows):
+    """Zˡ = Aˡ⁻¹ (Wˡ)ᵀ + bˡ and Aˡ = σ(Zˡ) for the examples `rows`, into work.z and work.a."""
+    m, capacity, sparse = rows.size, _rows_of_work(shape, work), data.indptr.size > 0
+    one = packed.dtype.type(1)
+    if not sparse:
+        gather_inputs(work.a, data.dense, rows, shape.sizes[0])
+    for l in range(1, shape.sizes.size):
+        p, at, weight, bias = (
+            shape.padded[l],
+            capacity * shape.unit_at[l],
+            shape.weight_at[l],
+            shape.bias_at[l],
+        )
+        if l == 1 and sparse:
+            for i in range(m):
+                z_at, first, last = at + i * p, data.indptr[rows[i]], data.indptr[rows[i] + 1]
+                clear(work.z, z_at, p)
+                gather_rows(work.z, z_at, packed, weight, p, data.indices, data.values, first, last, p)
+                combine(work.z, z_at, scale, packed, bias, one, p)
+        else:
+            for i in range(m):
+                copy(work.z, at + i * p, packed, bias, p)
+            a_at, n = capacity * shape.unit_at[l - 1], shape.sizes[l - 1]
+            add_product(work.z, at, p, work.a, a_at, shape.padded[l - 1], np.int64(1), packed, weight, p, m, p, n, one)
+        _activate_layer(shape, work, l, at, m)
+
+
+@inlined
+def output_error(shape, work, data, rows):
+    """Δᴸ = ∇ₐC ⊙ σ'(Zᴸ); where cost and output are a pair (cross-entropy and sigmoid, …) σ' cancels."""
+    last = shape.sizes.size - 1
+    at = _rows_of_work(shape, work) * shape.unit_at[last]
+    subtract_targets(
+        work.delta, work.a, at, shape.padded[last], shape.sizes[last], rows, data.targets, data.labels
+    )  # BP1
+    if shape.cost == QUADRATIC:
+        times_layer_derivative(shape, work, last, at, rows.size)  # BP1
+
+
+@inlined
+def propagate_error(shape, packed, work, l, m):
+    """Δˡ = (Δˡ⁺¹ Wˡ⁺¹) ⊙ σ'(Zˡ)."""
+    capacity = _rows_of_work(shape, work)
+    n, p, next_n, next_p = shape.sizes[l], shape.padded[l], shape.sizes[l + 1], shape.padded[l + 1]
+    at, next_at, weight = capacity * shape.unit_at[l], capacity * shape.unit_at[l + 1], shape.weight_at[l + 1]
+    if m < 4:  # transposing W costs as much as three rows of the product
+        dot_rows(work.delta, at, p, n, packed, weight, next_p, work.delta, next_at, m)
+    else:
+        transpose(packed, weight, next_p, n, next_n, work.transposed, p)
+        clear(work.delta, at, m * p)
+        one = packed.dtype.type(1)
+        add_product(
+            work.delta,
+            at,
+            p,
+            work.delta,
+            next_at,
+            next_p,
+            np.int64(1),
+            work.transposed,
+            np.int64(0),
+            p,
+            m,
+            p,
+            next_n,
+            one,
+        )
+    times_layer_derivative(shape, work, l, at, m)  # BP2
+
+
+@inlined
+def accumulate_gradient(shape, work, data, rows, l, into, scale, keep, keep_bias, factor):
+    """Wˡ ← keep Wˡ + factor (Δˡ)ᵀ Aˡ⁻¹ and bˡ ← keep_bias bˡ + factor 1ᵀ Δˡ, on the parameters in `into`.
+
+    With `into` the network's own parameters, factor -η/m and keep 1 - ηλ/n, this *is* the step of gradient descent
+    with weight decay: no gradient array is ever written. With keep 0 and factor 1/m it writes the gradient.
+    Compressed rows only add: there the caller applies keep, and W is scale times what `into` holds.
+    Δˡ is multiplied by factor on the way, so it must not be needed again.
+    """
+    capacity, m, one, zero = _rows_of_work(shape, work), rows.size, into.dtype.type(1), into.dtype.type(0)
+    p, at, weight, bias = shape.padded[l], capacity * shape.unit_at[l], shape.weight_at[l], shape.bias_at[l]
+    combine(into, bias, keep_bias, into, bias, zero, p)
+    combine(work.delta, at, factor, work.delta, at, zero, m * p)
+    for i in range(m):
+        combine(into, bias, one, work.delta, at + i * p, one, p)  # BP3
+    if l == 1 and data.indptr.size > 0:
+        combine(work.delta, at, one / scale, work.delta, at, zero, m * p)
+        for i in range(m):
+            d_at, first, last = at + i * p, data.indptr[rows[i]], data.indptr[rows[i] + 1]
+            scatter_rows(into, weight, p, work.delta, d_at, data.indices, data.values, first, last, p)  # BP4
+    else:
+        a_at, below, n = capacity * shape.unit_at[l - 1], shape.padded[l - 1], shape.sizes[l - 1]
+        add_product(into, weight, p, work.a, a_at, np.int64(1), below, work.delta, at, p, n, p, m, keep)  # BP4
+
+
+@compiled
+def take_outputs(shape, work, m, result, first):
+    """result ← Aᴸ of the mini-batch, without its padding, from row `first` on."""
+    last = shape.sizes.size - 1
+    n, p = shape.sizes[last], shape.padded[last]
+    at = work.z.size // (shape.unit_at[last] + p) * shape.unit_at[last]
+    for i in range(m):
+        for j in range(n):
+            result[(first + i) * n + j] = work.a[at + i * p + j]
+
+
+@inlined
+def backward(shape, packed, work, data, rows, into, scale, keep, keep_bias, factor):
+    """BP1 to BP4 from the output down. Wˡ is read for Δˡ⁻¹ before its own step may change it."""
+    output_error(shape, work, data, rows)
+    for l in range(shape.sizes.size - 1, 0, -1):
+        if l > 1:
+            propagate_error(shape, packed, work, l - 1, rows.size)
+        accumulate_gradient(shape, work, data, rows, l, into, scale, keep, keep_bias, factor)
+
+
+PREDICT, DIFFERENTIATE, TRAIN = range(3)
+
+
+@compiled
+def run(task, shape, packed, scale, work, data, order, batch_size, eta, decay, result):
+    """The one compiled entry: consecutive mini-batches of `order`, for one of three tasks.
+
+    TRAIN: plain stochastic gradient descent, one step size each in `eta`; `decay` is λ/n. Over compressed rows the
+    decay of W² is kept in the number scale[0] (W² = scale · packed), for a sweep over W² would cost more than the rest
+    of the mini-batch; it is written out each time it has halved.
+    DIFFERENTIATE: result, laid out like packed, ← the gradient summed over the first mini-batch.
+    PREDICT: result, flat (order.size, n_L), ← Aᴸ.
+    """
+    one, zero = packed.dtype.type(1), packed.dtype.type(0)
+    sparse, weight, entries = data.indptr.size > 0, shape.weight_at[1], shape.sizes[0] * shape.padded[1]
+    for step in range((order.size + batch_size - 1) // batch_size):
+        first = step * batch_size
+        rows = order[first : min(first + batch_size, order.size)]
+        forward(shape, packed, scale[0], work, data, rows)
+        if task == PREDICT:
+            take_outputs(shape, work, rows.size, result, first)
+            continue
+        if task == TRAIN:
+            into, keep, keep_bias = packed, one - eta[step] * decay, one
+            factor = -eta[step] / packed.dtype.type(rows.size)
+            if sparse:
+                scale[0] *= keep
+                if scale[0] < packed.dtype.type(0.5):
+                    combine(packed, weight, scale[0], packed, weight, zero, entries)
+                    scale[0] = one
+            into_scale = scale[0]
+        else:
+            into, keep, keep_bias, factor, into_scale = result, zero, zero, one, one
+            if sparse:
+                clear(result, weight, entries)
+        backward(shape, packed, work, data, rows, into, into_scale, keep, keep_bias, factor)
+
+
+# --------------------------------------------------------------------------------------------------------------
+# In and out of the packed layout, and compressed rows.
+# --------------------------------------------------------------------------------------------------------------
+
+
+@compiled
+def pack(shape, theta, packed):
+    """packed ← theta (layer by layer: W row by row, then b), weights turned input-major; the padding stays zero."""
+    at = 0
+    for l in range(1, shape.sizes.size):
+        n, below, p = shape.sizes[l], shape.sizes[l - 1], shape.padded[l]
+        for j in range(n):
+            for k in range(below):
+                packed[shape.weight_at[l] + k * p + j] = theta[at + j * below + k]
+        at += n * below
+        for j in range(n):
+            packed[shape.bias_at[l] + j] = theta[at + j]
+        at += n
+
+
+@compiled
+def unpack(shape, packed, scale, theta):
+    """theta ← packed, with W² = scale times what is packed."""
+    at = 0
+    for l in range(1, shape.sizes.size):
+        n, below, p = shape.sizes[l], shape.sizes[l - 1], shape.padded[l]
+        factor = scale[0] if l == 1 else packed.dtype.type(1)
+        for j in range(n):
+            for k in range(below):
+                theta[at + j * below + k] = factor * packed[shape.weight_at[l] + k * p + j]
+        at += n * below
+        for j in range(n):
+            theta[at + j] = packed[shape.bias_at[l] + j]
+        at += n
+
+
+@compiled
+def count_nonzeros(dense, rows, columns, counts):
+    """counts[i] ← the number of entries of row i that are not zero (NaN is not zero)."""
+    for i in range(rows):
+        count = 0
+        for k in range(columns):
+            count += dense[i * columns + k] != dense.dtype.type(0)
+        counts[i] = count
+
+
+@compiled
+def compress_rows(dense, rows, columns, indptr, indices, values):
+    """indices, values ← the entries that are not zero, row by row, at the places `indptr` gives.
+
+    The two arrays have `columns` places to spare at the end: every entry is written, and the next one overwrites it
+    unless it counts, so that no branch has to guess where a digit's strokes begin.
+    """
+    for i in range(rows):
+        at = indptr[i]
+        for k in range(columns):
+            value = dense[i * columns + k]
+            indices[at] = k
+            values[at] = value
+            at += value != dense.dtype.type(0)

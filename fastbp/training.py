@@ -1,0 +1,64 @@
+"""The training loop: epochs cut into runs of mini-batches, so that Python is heard from now and then.
+
+The engine computes; the loop brings the order of the examples and the step sizes, and looks after everything around
+them. Where a run ends depends on the clock, and changes no bit of the result.
+"""
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from fastbp.engines import Engine
+from fastbp.errors import DivergenceError
+
+# Seconds a compiled run should take: long against its overhead (tens of microseconds), short for Ctrl-C and progress.
+RUN_SECONDS = 0.1
+
+
+class Trainer:
+    """Runs epochs on one engine. `decay` is λ/n."""
+
+    def __init__(self, engine: Engine, batch_size: int, decay: float = 0.0) -> None:
+        self.engine, self.batch_size, self.decay = engine, batch_size, decay
+        self._run_length = 1  # mini-batches in the next run; doubled or cut as the clock says
+
+    def run_epoch(
+        self, epoch: int, order: np.ndarray, eta: float, on_progress: Callable[[int], None] | None = None
+    ) -> None:
+        """All mini-batches of one epoch. `on_progress` is told the number of examples done.
+
+        Raises DivergenceError as soon as a run leaves a parameter that is not finite; the engine then holds the
+        parameters before the mini-batch that did it.
+        """
+        n_batches, start = -(-len(order) // self.batch_size), 0
+        while start < n_batches:
+            stop = min(start + self._run_length, n_batches)
+            before = self.engine.save_state()
+            began = time.perf_counter()
+            self._train(order, eta, start, stop)
+            seconds = time.perf_counter() - began
+            if not self.engine.is_finite():
+                self._diverged(before, epoch, order, eta, start, stop)
+            if on_progress is not None:
+                on_progress(min(stop * self.batch_size, len(order)))
+            start = stop
+            if seconds > RUN_SECONDS:
+                self._run_length = max(1, self._run_length // 2)
+            elif seconds < RUN_SECONDS / 2:
+                self._run_length *= 2
+
+    def _train(self, order: np.ndarray, eta: float, start: int, stop: int) -> None:
+        rows = order[start * self.batch_size : stop * self.batch_size]
+        self.engine.train(rows, np.full(stop - start, eta), self.decay)
+
+    def _diverged(self, before: object, epoch: int, order: np.ndarray, eta: float, start: int, stop: int) -> None:
+        """Run again from the last good state, one mini-batch at a time, to the one that did it."""
+        self.engine.restore_state(before)
+        for batch in range(start, stop):
+            state = self.engine.save_state()
+            self._train(order, eta, batch, batch + 1)
+            if not self.engine.is_finite():
+                self.engine.restore_state(state)
+                raise DivergenceError(epoch, batch, f"Try a smaller step size than eta={eta:g}, or scale the inputs.")
+        raise AssertionError("a run that diverged did not diverge again")
