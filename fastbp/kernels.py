@@ -19,8 +19,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
-from numba import config, njit, types
+from numba import njit, types
 from numba.core import cgutils
+from numba.core.config import DISABLE_JIT  # type: ignore[attr-defined]
 from numba.extending import intrinsic, overload
 
 # Two 4-lane float64 or two 8-lane float32 vectors per row saturate AVX2; wider machines split or pair them.
@@ -45,6 +46,15 @@ def compiled_exact(function: Callable[..., Any]) -> Callable[..., Any]:
 def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
     """Make a kernel part of its caller: Numba optimises what a function calls once again for every caller."""
     return njit(inline="always")(function)
+
+
+def vector_code(plain: Callable[..., Any]) -> Callable[..., Any]:
+    """Make an instruction of emitted vector code; its plain twin takes its place when the JIT is off."""
+
+    def choose(emit: Callable[..., Any]) -> Any:
+        return plain if DISABLE_JIT else intrinsic(emit)
+
+    return choose
 
 
 class Shape(NamedTuple):
@@ -188,7 +198,7 @@ def _plain_add_product(
             row += a[a_at + i * a_row + t * a_step] * b[b_at + t * b_row : b_at + t * b_row + columns]
 
 
-@intrinsic
+@vector_code(_plain_add_product)
 def _vector_add_product(typingctx, c, c_at, c_row, a, a_at, a_row, a_step, b, b_at, b_row, rows, columns, steps, keep):
     i = types.intp
     signature = types.void(c, i, i, a, i, i, i, b, i, i, i, i, i, c.dtype)
@@ -249,7 +259,7 @@ def _plain_gather_rows(
         row += values[t] * w[at : at + columns]
 
 
-@intrinsic
+@vector_code(_plain_gather_rows)
 def _vector_gather_rows(typingctx, c, c_at, w, w_at, w_row, indices, values, first, last, columns):
     i = types.intp
     signature = types.void(c, i, w, i, i, indices, values, i, i, i)
@@ -290,7 +300,7 @@ def _plain_scatter_rows(
         w[at : at + columns] += values[t] * row
 
 
-@intrinsic
+@vector_code(_plain_scatter_rows)
 def _vector_scatter_rows(typingctx, w, w_at, w_row, d, d_at, indices, values, first, last, columns):
     i = types.intp
     signature = types.void(w, i, i, d, i, indices, values, i, i, i)
@@ -324,7 +334,7 @@ def _plain_combine(y: np.ndarray, y_at: int, keep: Any, x: np.ndarray, x_at: int
     y[y_at : y_at + n] = keep * y[y_at : y_at + n] + factor * x[x_at : x_at + n]
 
 
-@intrinsic
+@vector_code(_plain_combine)
 def _vector_combine(typingctx, y, y_at, keep, x, x_at, factor, n):
     signature = types.void(y, types.intp, y.dtype, x, types.intp, y.dtype, types.intp)
 
@@ -347,7 +357,7 @@ def _plain_copy(y: np.ndarray, y_at: int, x: np.ndarray, x_at: int, n: int) -> N
     y[y_at : y_at + n] = x[x_at : x_at + n]
 
 
-@intrinsic
+@vector_code(_plain_copy)
 def _vector_copy(typingctx, y, y_at, x, x_at, n):
     def codegen(context, builder, signature, args):
         y, y_at, x, x_at, n = args
@@ -363,7 +373,7 @@ def _plain_clear(y: np.ndarray, y_at: int, n: int) -> None:
     y[y_at : y_at + n] = 0
 
 
-@intrinsic
+@vector_code(_plain_clear)
 def _vector_clear(typingctx, y, y_at, n):
     def codegen(context, builder, signature, args):
         y, y_at, n = args
@@ -393,7 +403,11 @@ def _bitcast(context: Any, builder: Any, signature: Any, args: Any) -> Any:
     return builder.bitcast(args[0], context.get_value_type(signature.return_type))
 
 
-@intrinsic
+def _plain_compile_once() -> None:
+    pass
+
+
+@vector_code(_plain_compile_once)
 def _compile_once(typingctx):
     """Forbid LLVM to inline the function that calls this: each inlined copy would be optimised anew."""
 
@@ -402,18 +416,6 @@ def _compile_once(typingctx):
         return context.get_dummy_value()
 
     return types.void(), codegen
-
-
-if config.DISABLE_JIT:
-    _vector_add_product, _vector_gather_rows, _vector_scatter_rows = (
-        _plain_add_product,
-        _plain_gather_rows,
-        _plain_scatter_rows,
-    )
-    _vector_combine, _vector_copy, _vector_clear = _plain_combine, _plain_copy, _plain_clear
-
-    def _compile_once() -> None:
-        pass
 
 
 @compiled
