@@ -31,7 +31,13 @@ class Order:
         if not self._by_index:
             self._shuffle(self._pairs)
             place = {id(pair): row for row, pair in enumerate(self._first)}
-            self._rows = np.array([place[id(pair)] for pair in self._pairs], np.int64)
+            rows = [place.get(id(pair), -1) for pair in self._pairs]
+            if -1 in rows or len(rows) != len(self._first):
+                raise ValueError(
+                    f"shuffle={self._shuffle!r} must permute the list in place, but it left a list of {len(rows)} "
+                    f"where {len(self._first)} were given, or put other objects in; move the pairs, do not rebuild them"
+                )
+            self._rows = np.array(rows, np.int64)
         elif self._on_list:
             rows = self._rows.tolist()
             self._shuffle(rows)
