@@ -4,12 +4,15 @@ import contextlib
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastbp import data
+from fastbp import data, engines
+from fastbp.activations import ACTIVATIONS
 from fastbp.architecture import Architecture
+from fastbp.engines import matrix
 from fastbp.history import History
 from fastbp.optimizers import SGD
 from fastbp.training import Trainer
@@ -54,14 +57,14 @@ def fit(
     if validation_data is not None:
         judge = Judge(network.architecture, *validation_data, name="validation_data", classes=classes)
     n = len(examples)
-    engine = network._start_engine(examples, batch_size)
-    trainer = Trainer(engine, min(batch_size, n), decay=lmbda / n)
-    history, order = History(engine=engine.name), np.arange(n)
     draw = np.random.shuffle if network._rng is None else network._rng.shuffle
-    prepared = None if judge is None else engine.prepare(judge.examples)
-    network.classes_ = classes
-    try:
-        with _progress(epochs, n, verbose) as report:
+    with _progress(epochs, n, verbose, classes is not None) as report:
+        engine = network._start_engine(examples, batch_size)
+        trainer = Trainer(engine, min(batch_size, n), decay=lmbda / n)
+        history, order = History(engine=engine.name), np.arange(n)
+        watch = None if judge is None else _Watch(judge, engine)
+        network.classes_ = classes
+        try:
             for epoch in range(epochs):
                 if shuffle:
                     draw(order)
@@ -74,16 +77,16 @@ def fit(
                     "seconds": seconds,
                     "examples_per_second": n / seconds,
                 }
-                if judge is not None:
-                    record |= judge.judge(engine.outputs(prepared))
+                if watch is not None:
+                    record["validation_cost"], record["validation_score"] = watch.judge()
                 history.epochs.append(record)
                 report.epoch_done(record)
                 if callbacks:
                     network._publish(engine)
                     for callback in callbacks:
                         callback.on_epoch_end(network, record)
-    finally:  # after an interrupt or a divergence too: the last finite parameters
-        network._publish(engine)
+        finally:  # after an interrupt or a divergence too: the last finite parameters
+            network._publish(engine)
     return history
 
 
@@ -98,33 +101,85 @@ def read_examples(
 
 def score(network: "Network", X: Any, y: Any) -> float:
     """See `Network.score`."""
-    judge = Judge(network.architecture, X, y, name="score's data", classes=network.classes_)
-    return float(judge.score(network.outputs(judge.examples.X)))
+    return Judge(network.architecture, X, y, name="score's data", classes=network.classes_).judge_network(network)[1]
 
 
 class Judge:
-    """Held-out examples and how well outputs for them do: accuracy for labels, R² for real targets."""
+    """Examples, and how well a network does on them: its cost, and accuracy for labels or R² for real targets."""
 
     def __init__(self, architecture: Architecture, X: Any, y: Any, name: str, classes: Any) -> None:
         self.architecture = architecture
+        y = _places(y, classes, f"{name}: y")
         self.examples, found = read_examples(architecture, X, y, f"{name}: ", classes)
         self.by_label = classes is not None and found is not None
         self.Y = self.examples.one_hot(architecture.sizes[-1], architecture.dtype)
 
-    def score(self, outputs: np.ndarray) -> float:
+    def judge_network(self, network: "Network") -> tuple[float, float]:
+        """(cost, score) of a network of this architecture with its present parameters."""
+        linear = linear_output(self.architecture)
+        return self.judge(matrix.outputs(linear, network.biases, network.weights, self.examples.X))
+
+    def judge(self, Z: np.ndarray) -> tuple[float, float]:
+        """(cost, score) from the weighted inputs Z^L, (n, n_L): of a saturated output only z still tells the cost.
+
+        The cost is the mean over the examples, without the term of the L2 regularisation. It is infinite where the
+        numbers are too large for the dtype.
+        """
+        with np.errstate(over="ignore", invalid="ignore"):
+            A = self.architecture.f(len(self.architecture.sizes), Z)
+            cost = float(np.mean(self.architecture.cost.value(Z, A, self.Y), dtype=np.float64))
+            return cost, self.score(A)
+
+    def score(self, A: np.ndarray) -> float:
         """Accuracy in 0 … 1 if the targets are labels, else R² = 1 - Σ (y - a)²/Σ (y - mean y)², over all outputs."""
-        if self.by_label and outputs.shape[1] == 1:
-            return float(np.mean((outputs > 0.5) == (self.Y > 0.5)))
+        if self.by_label and A.shape[1] == 1:
+            return float(np.mean((A > 0.5) == (self.Y > 0.5)))
         if self.by_label:
-            return float(np.mean(np.argmax(outputs, axis=1) == self.examples.labels))
+            return float(np.mean(np.argmax(A, axis=1) == self.examples.labels))
         Y = self.Y.astype(np.float64)
-        residual, total = np.sum(np.square(Y - outputs)), np.sum(np.square(Y - Y.mean(axis=0)))
+        residual, total = np.sum(np.square(Y - A)), np.sum(np.square(Y - Y.mean(axis=0)))
         if total == 0:
             return 1.0 if residual == 0 else -np.inf
         return float(1 - residual / total)
 
-    def judge(self, outputs: np.ndarray) -> dict[str, float]:
-        return {"validation_score": self.score(outputs)}
+
+def _places(y: Any, classes: Any, name: str) -> Any:
+    """Labels as their places among classes that are whole numbers other than 0, 1, 2 …; any other y as it is."""
+    labels = np.asarray(y)
+    if classes is None or classes.dtype.kind not in "iu" or (classes == np.arange(len(classes))).all():
+        return y
+    if labels.ndim != 1 or labels.dtype.kind not in "iub":
+        return y
+    places = np.clip(np.searchsorted(classes, labels), 0, len(classes) - 1)
+    unknown = classes[places] != labels
+    if unknown.any():
+        row = int(np.argmax(unknown))
+        raise ValueError(f"{name}[{row}] is {labels[row]}, which is none of the classes {classes.tolist()}")
+    return places
+
+
+def linear_output(architecture: Architecture) -> Architecture:
+    """The same network with identity neurons in the output layer: its outputs A^L are the other's Z^L."""
+    L = len(architecture.sizes)
+    return replace(
+        architecture,
+        activations=(*architecture.activations[:-1], ACTIVATIONS["identity"]),
+        neurons={(l, j): neuron for (l, j), neuron in architecture.neurons.items() if l != L},
+    )
+
+
+class _Watch:
+    """A judge beside a running engine: a second engine of its kind, which gives Z^L, takes over the parameters."""
+
+    def __init__(self, judge: Judge, running: engines.Engine) -> None:
+        self.of, self.running = judge, running
+        linear = linear_output(judge.architecture)
+        self.engine = engines.create(running.name, linear, running.theta(), judge.examples.rows(0, 1), 1)
+        self.prepared = self.engine.prepare(judge.examples)
+
+    def judge(self) -> tuple[float, float]:
+        self.engine.restore_state(self.running.save_state())
+        return self.of.judge(self.engine.outputs(self.prepared))
 
 
 class _Silent:
@@ -144,42 +199,57 @@ class _Lines(_Silent):
 
 
 @contextlib.contextmanager
-def _progress(epochs: int, n: int, verbose: bool | None) -> Iterator[_Silent]:
+def _progress(epochs: int, n: int, verbose: bool | None, by_label: bool) -> Iterator[_Silent]:
     if verbose:
         yield _Lines()
     elif verbose is None and epochs and sys.stderr is not None and sys.stderr.isatty():
-        with progress_bar(epochs, n) as bar:
+        with progress_bar(epochs, n, by_label) as bar:
             yield bar
     else:
         yield _Silent()
 
 
-@contextlib.contextmanager
-def progress_bar(epochs: int, n: int) -> Iterator[_Silent]:
-    """A bar on the standard error that shows the examples done and the score so far."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+def show_score(score: float, by_label: bool) -> str:
+    """A score as people read it: 97.18 %, or R² 0.9312."""
+    return f"{100 * score:.2f} %" if by_label else f"R² {score:.4f}"
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.fields[score]}"),
-        TimeRemainingColumn(),
-    )
+
+# Seconds without a first mini-batch after which the bar says why: nothing but the compiler takes so long.
+_PATIENCE = 1.5
+
+
+@contextlib.contextmanager
+def progress_bar(epochs: int, n: int, by_label: bool = True) -> Iterator[_Silent]:
+    """A bar on the standard error that shows the examples done and the score so far, and is gone at the end."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, ProgressColumn, Task, TimeRemainingColumn
+    from rich.text import Text
+
+    class What(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            if task.total is None:  # nothing done yet
+                slow = (task.elapsed or 0.0) > _PATIENCE
+                return Text("compiling (first time only)" if slow else "starting")
+            return Text(f"epoch {task.fields['epoch']}/{epochs}")
+
+    class Score(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            return Text(task.fields["score"])
+
+    columns = (What(), BarColumn(), Score(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(f"epoch 1/{epochs}", total=epochs * n, score="")
+        task = progress.add_task("", total=None, epoch=1, score="")
 
         class Bar(_Silent):
             def __init__(self) -> None:
                 self.before = 0
 
             def examples_done(self, count: int) -> None:
-                progress.update(task, completed=self.before + count)
+                progress.update(task, total=epochs * n, completed=self.before + count)
 
             def epoch_done(self, record: dict[str, Any]) -> None:
                 self.before += n
-                done = record["epoch"] + 1
-                score = f"{record['validation_score']:.2%}" if "validation_score" in record else ""
-                progress.update(task, description=f"epoch {min(done + 1, epochs)}/{epochs}", score=score)
+                score = show_score(record["validation_score"], by_label) if "validation_score" in record else ""
+                progress.update(task, epoch=min(record["epoch"] + 2, epochs), score=score)
 
         yield Bar()

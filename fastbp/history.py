@@ -9,8 +9,8 @@ class History:
     """The epochs of one `fit`.
 
     `epochs` holds one dict each: `epoch` (from 0, as the book prints it), `eta`, `seconds`, `examples_per_second`,
-    and with validation data `validation_cost` and `validation_score` (accuracy in 0 … 1 for labels, R² for real
-    targets). `history["validation_score"]` is that column as a list.
+    and with validation data `validation_cost` (without the L2 term) and `validation_score` (accuracy in 0 … 1 for
+    labels, R² for real targets). `history["validation_score"]` is that column as a list.
     """
 
     engine: str
