@@ -34,7 +34,7 @@ def sigmoid(z: Any) -> Any:
 
     Computed from e^-|z|, which cannot overflow: σ(±1000) is 1 and 0 without a warning.
     """
-    t = np.exp(-np.abs(z))
+    t = np.exp(np.copysign(z, -1.0))  # -|z| would overflow in unsigned and in the least of signed integers
     return np.where(np.greater_equal(z, 0), 1, t)[()] / (1 + t)
 
 
@@ -85,7 +85,8 @@ def _gelu(z: Any) -> Any:
 
 
 def _gelu_prime(z: Any) -> Any:
-    return _normal_cdf(z) + z * (np.exp(-0.5 * np.square(z)) / np.sqrt(2 * np.pi))
+    """Φ(z) + z φ(z); φ is zero beyond 40 already, where z² could overflow."""
+    return _normal_cdf(z) + z * (np.exp(-0.5 * np.square(np.minimum(np.abs(z), 40))) / np.sqrt(2 * np.pi))
 
 
 def _silu(z: Any) -> Any:
