@@ -6,10 +6,10 @@ an entry that called into another file would keep running that file's old code a
 Layout. Inside a run the parameters live in one flat vector, `packed`. Layer l keeps its weights *input-major*:
 row k holds w[0, k], w[1, k], … , the weights that leave neuron k, followed by zeros up to a whole number of
 vectors. So every inner loop below runs along contiguous outputs, forward and update alike. Weighted inputs z,
-activations a and errors delta are (m, padded n_l) blocks of three flat buffers. The padding of the weights and of
-delta is zero, always; the padding of z and a is arbitrary and never read across.
+activations a and errors delta are (m, padded n_l) blocks of one flat buffer, `work`. The padding of the weights and
+of delta is zero, always; the padding of z and a is arbitrary and never read across.
 
-Indices count layers from 0 here (0 is the input): `sizes[l]`, `padded[l]`, and so on.
+Layers count from 0 here (0 is the input). `shape.layers` is a table of integers: row l, columns SIZE, PADDED, ….
 """
 
 import math
@@ -57,19 +57,26 @@ def vector_code(plain: Callable[..., Any]) -> Callable[..., Any]:
     return choose
 
 
-class Shape(NamedTuple):
-    """What the kernels know of a network: integer arrays, one entry a layer, the input first."""
+# The columns of `Shape.layers`: one row a layer, the input first.
+(
+    SIZE,  # n_l
+    PADDED,  # n_l rounded up to whole vectors (the input keeps n_1)
+    Z_AT,  # where Z^l begins in the work space, an (m, padded n_l) block
+    A_AT,  # the same for A^l
+    DELTA_AT,  # the same for Δ^l
+    WEIGHT_AT,  # where W^l begins in packed, an (n_{l-1}, padded n_l) block
+    BIAS_AT,  # where b^l begins in packed
+    ACTIVATION,  # the code of σ_l
+) = range(8)
 
-    sizes: np.ndarray  # n_l
-    padded: np.ndarray  # n_l rounded up to whole vectors (the input keeps n_1)
-    unit_at: np.ndarray  # where layer l begins in z, a and delta, in neurons: times the rows of the work space
-    weight_at: np.ndarray  # where W^l begins in packed
-    bias_at: np.ndarray  # where b^l begins in packed
-    activation: np.ndarray  # code of the activation
+
+class Shape(NamedTuple):
+    """What the kernels know of a network and of its work space: one flat array of numbers for all buffers."""
+
+    layers: np.ndarray  # (L, 8) integers, see above
+    changed: np.ndarray  # (·, 3): layer, unit and code of each neuron with an activation of its own
     cost: int
-    changed_layer: np.ndarray  # single neurons with an activation of their own: layer, index, code
-    changed_unit: np.ndarray
-    changed_activation: np.ndarray
+    spare_at: int  # where the work space has room for one transposed W, or a column for each changed neuron and two
 
 
 class Data(NamedTuple):
@@ -84,19 +91,6 @@ class Data(NamedTuple):
     values: np.ndarray
     targets: np.ndarray
     labels: np.ndarray
-
-
-class Work(NamedTuple):
-    """Buffers of one run, flat: z, a and delta of every layer; one transposed weight matrix;
-    a column of z and a, and of delta one for each changed neuron."""
-
-    z: np.ndarray
-    a: np.ndarray
-    delta: np.ndarray
-    transposed: np.ndarray
-    column_z: np.ndarray
-    column_a: np.ndarray
-    column_delta: np.ndarray
 
 
 # --------------------------------------------------------------------------------------------------------------
@@ -171,8 +165,10 @@ class _Emitter:
         yield index
         builder.store(builder.add(index, self.integer(1)), counter)
         again = builder.branch(head)
-        leave = builder.module.add_metadata([ir.MetaDataString(builder.module, "llvm.loop.unroll.disable")])
-        again.set_metadata("llvm.loop", builder.module.add_metadata([leave]))
+        rule = builder.module.add_metadata([ir.MetaDataString(builder.module, "llvm.loop.unroll.disable")])
+        identity = builder.module.add_metadata([rule])
+        identity.operands = (identity, rule)  # LLVM knows a loop's properties by their naming themselves first
+        again.set_metadata("llvm.loop", identity)
         builder.position_at_end(end)
 
     def blocks(self, total: Any, widths: tuple[int, ...], emit: Callable[[Any, int], None]) -> None:
@@ -238,10 +234,10 @@ def _vector_add_product(typingctx, c, c_at, c_row, a, a_at, a_row, a_step, b, b_
             )
 
         # 6 x 2 vectors fill 12 of the 16 registers and hide the latency of two multiply-adds a cycle;
-        # one to three rows have too few sums for that, and take wider tiles.
+        # a few rows have too few sums for that, and take wider tiles.
         with builder.if_else(builder.icmp_signed("<", rows, e.integer(4))) as (few, many):
             with few:
-                cover((2, 1), (4, 2, 1))
+                cover((1,), (4, 1))
             with many:
                 cover((6, 4, 2, 1), (2, 1))
         return context.get_dummy_value()
@@ -636,10 +632,10 @@ QUADRATIC, CROSS_ENTROPY, LOG_LIKELIHOOD = range(3)
 
 
 @compiled_exact
-def activate(code, z_all, a_all, at, size):
+def activate(code, work, z_at, a_at, size):
     """a ← σ(z), elementwise; the branch stands outside the loops so that each of them vectorises."""
     _compile_once()
-    z, a = z_all[at : at + size], a_all[at : at + size]
+    z, a = work[z_at : z_at + size], work[a_at : a_at + size]
     if code == SIGMOID:
         for i in range(z.size):
             a[i] = sigmoid(z[i])
@@ -667,10 +663,10 @@ def activate(code, z_all, a_all, at, size):
 
 
 @compiled_exact
-def times_derivative(code, z_all, a_all, delta_all, at, size):
+def times_derivative(code, work, z_at, a_at, delta_at, size):
     """delta ← delta ⊙ σ'(z), from a = σ(z) where that is cheaper."""
     _compile_once()
-    z, a, delta = z_all[at : at + size], a_all[at : at + size], delta_all[at : at + size]
+    z, a, delta = work[z_at : z_at + size], work[a_at : a_at + size], work[delta_at : delta_at + size]
     if code == SIGMOID:
         for i in range(z.size):
             delta[i] *= a[i] * (z.dtype.type(1) - a[i])
@@ -696,206 +692,190 @@ def times_derivative(code, z_all, a_all, delta_all, at, size):
 
 
 @compiled_exact
-def softmax_rows(z, a, at, row, rows, n):
+def softmax_rows(work, z_at, a_at, row, rows, n):
     """a ← e^(z - max z)/Σ, row by row; `row` is the distance between rows, `n` the units that count."""
     _compile_once()
     for i in range(rows):
-        first = at + i * row
-        largest = z[first]
+        z, a = work[z_at + i * row : z_at + i * row + n], work[a_at + i * row : a_at + i * row + n]
+        largest = z[0]
         for j in range(1, n):
-            largest = max(largest, z[first + j])
+            largest = max(largest, z[j])
         total = z.dtype.type(0)
         for j in range(n):
-            a[first + j] = exp_of_negative(z[first + j] - largest)
-            total += a[first + j]
+            a[j] = exp_of_negative(z[j] - largest)
+            total += a[j]
         for j in range(n):
-            a[first + j] /= total
+            a[j] /= total
 
 
 # --------------------------------------------------------------------------------------------------------------
 # The mini-batch: feedforward, BP1 to BP4, update. What runs along rows is a small kernel of its own; what calls
-# them is inlined into the entries at the end, so that each piece is compiled once.
+# them is inlined into the one entry at the end. So each piece is compiled once, and LLVM sees no more of it.
 # --------------------------------------------------------------------------------------------------------------
 
 
 @compiled
-def gather_inputs(a, dense, rows, n):
+def gather_inputs(work, at, dense, rows, n):
     """A¹ ← the chosen rows of X, side by side: read twice in a mini-batch, and scattered in memory."""
     _compile_once()
     for i in range(rows.size):
         x = dense[rows[i] * n : (rows[i] + 1) * n]
-        row = a[i * n : (i + 1) * n]
+        a = work[at + i * n : at + (i + 1) * n]
         for k in range(n):
-            row[k] = x[k]
+            a[k] = x[k]
 
 
 @compiled
-def take_column(matrix, at, row, m, column):
-    """column ← one unit's entries of an (m, padded n) block."""
+def move_column(work, source, source_row, target, target_row, m):
+    """One unit's entries of an (m, padded n) block, to or from a column of their own."""
+    _compile_once()
     for i in range(m):
-        column[i] = matrix[at + i * row]
+        work[target + i * target_row] = work[source + i * source_row]
 
 
 @compiled
-def put_column(matrix, at, row, m, column):
-    """One unit's entries of an (m, padded n) block ← column."""
-    for i in range(m):
-        matrix[at + i * row] = column[i]
-
-
-@compiled
-def subtract_targets(delta, a, at, row, n, rows, targets, labels):
+def subtract_targets(work, delta_at, a_at, row, n, rows, targets, labels):
     """Δᴸ ← Aᴸ - Y, and zero in the padding; Y by rows of numbers or by one label each."""
     _compile_once()
     by_label = labels.size > 0
     for i in range(rows.size):
-        first = at + i * row
-        for j in range(n):
-            y = delta.dtype.type(j == labels[rows[i]]) if by_label else targets[rows[i] * n + j]
-            delta[first + j] = a[first + j] - y
-        for j in range(n, row):
-            delta[first + j] = delta.dtype.type(0)
+        delta = work[delta_at + i * row : delta_at + (i + 1) * row]
+        a = work[a_at + i * row : a_at + (i + 1) * row]
+        for j in range(row):
+            delta[j] = a[j] if j < n else work.dtype.type(0)
+        if by_label:
+            delta[labels[rows[i]]] -= work.dtype.type(1)
+        else:
+            y = targets[rows[i] * n : (rows[i] + 1) * n]
+            for j in range(n):
+                delta[j] -= y[j]
 
 
 @compiled
-def transpose(w, w_at, w_row, rows, columns, turned, turned_row):
+def transpose(packed, w_at, w_row, rows, columns, work, turned_at, turned_row):
     """turned ← Wᵀ, its rows padded with zeros to turned_row."""
     _compile_once()
+    for k in range(rows):
+        w = packed[w_at + k * w_row : w_at + k * w_row + columns]
+        for j in range(columns):
+            work[turned_at + j * turned_row + k] = w[j]
     for j in range(columns):
-        for k in range(rows):
-            turned[j * turned_row + k] = w[w_at + k * w_row + j]
-        for k in range(rows, turned_row):
-            turned[j * turned_row + k] = turned.dtype.type(0)
+        for k in range(turned_at + j * turned_row + rows, turned_at + (j + 1) * turned_row):
+            work[k] = work.dtype.type(0)
 
 
 @compiled
-def dot_rows(c, c_at, c_row, rows, w, w_at, w_row, d, d_at, m):
+def dot_rows(work, c_at, c_row, d_at, packed, w_at, w_row, rows, m):
     """C ← D Wᵀ by dot products along the rows of W, padding included: for few rows of D."""
     _compile_once()
     for i in range(m):
-        d_i = d[d_at + i * w_row : d_at + (i + 1) * w_row]
+        c = work[c_at + i * c_row : c_at + (i + 1) * c_row]
+        d = work[d_at + i * w_row : d_at + (i + 1) * w_row]
         for k in range(rows):
-            w_k = w[w_at + k * w_row : w_at + (k + 1) * w_row]
-            total = c.dtype.type(0)
+            w = packed[w_at + k * w_row : w_at + (k + 1) * w_row]
+            total = work.dtype.type(0)
             for j in range(w_row):
-                total += d_i[j] * w_k[j]
-            c[c_at + i * c_row + k] = total
+                total += d[j] * w[j]
+            c[k] = total
         for k in range(rows, c_row):
-            c[c_at + i * c_row + k] = c.dtype.type(0)
-
-
-@inlined
-def _rows_of_work(shape, work):
-    """How many examples the work space holds."""
-    last = shape.sizes.size - 1
-    return work.z.size // (shape.unit_at[last] + shape.padded[last])
-
-
-@inlined
-def _activate_layer(shape, work, l, at, m):
-    """Aˡ = σ(Zˡ), with the single changed neurons of the layer."""
-    p, code = shape.padded[l], shape.activation[l]
-    if code == SOFTMAX:
-        softmax_rows(work.z, work.a, at, p, m, shape.sizes[l])
-    else:
-        activate(code, work.z, work.a, at, m * p)
-    for c in range(shape.changed_layer.size):
-        if shape.changed_layer[c] == l:
-            take_column(work.z, at + shape.changed_unit[c], p, m, work.column_z)
-            activate(shape.changed_activation[c], work.column_z, work.column_a, np.int64(0), m)
-            put_column(work.a, at + shape.changed_unit[c], p, m, work.column_a)
+            c[k] = work.dtype.type(0)
 
 
 @compiled
-def times_layer_derivative(shape, work, l, at, m):
+def take_outputs(work, at, row, m, n, result, first):
+    """result ← Aᴸ of the mini-batch, without its padding, from row `first` on."""
+    _compile_once()
+    for i in range(m):
+        for j in range(n):
+            result[(first + i) * n + j] = work[at + i * row + j]
+
+
+@inlined
+def activate_layer(shape, work, l, m):
+    """Aˡ = σ(Zˡ), with the single changed neurons of the layer."""
+    layers, p = shape.layers, shape.layers[l, PADDED]
+    z_at, a_at, code = layers[l, Z_AT], layers[l, A_AT], layers[l, ACTIVATION]
+    if code == SOFTMAX:
+        softmax_rows(work, z_at, a_at, p, m, layers[l, SIZE])
+    else:
+        activate(code, work, z_at, a_at, m * p)
+    for c in range(len(shape.changed)):
+        if shape.changed[c, 0] == l:
+            unit, column, column_a = shape.changed[c, 1], shape.spare_at, shape.spare_at + m
+            move_column(work, z_at + unit, p, column, np.int64(1), m)
+            activate(shape.changed[c, 2], work, column, column_a, m)
+            move_column(work, column_a, np.int64(1), a_at + unit, p, m)
+
+
+@compiled
+def times_layer_derivative(shape, work, l, m):
     """Δˡ ← Δˡ ⊙ σ'(Zˡ), with the single changed neurons of the layer.
 
     A changed neuron's errors are taken out before the layer's own σ' and put back after it.
     """
     _compile_once()
-    p = shape.padded[l]
-    for c in range(shape.changed_layer.size):
-        if shape.changed_layer[c] == l:
-            take_column(work.delta, at + shape.changed_unit[c], p, m, work.column_delta[c * m : (c + 1) * m])
-    times_derivative(shape.activation[l], work.z, work.a, work.delta, at, m * p)
-    for c in range(shape.changed_layer.size):
-        if shape.changed_layer[c] == l:
-            unit, column = at + shape.changed_unit[c], work.column_delta[c * m : (c + 1) * m]
-            take_column(work.z, unit, p, m, work.column_z)
-            take_column(work.a, unit, p, m, work.column_a)
-            times_derivative(shape.changed_activation[c], work.column_z, work.column_a, column, np.int64(0), m)
-            put_column(work.delta, unit, p, m, column)
+    layers, p, one = shape.layers, shape.layers[l, PADDED], np.int64(1)
+    z_at, a_at, delta_at = layers[l, Z_AT], layers[l, A_AT], layers[l, DELTA_AT]
+    z_column, a_column, first_delta = shape.spare_at, shape.spare_at + m, shape.spare_at + 2 * m
+    for c in range(len(shape.changed)):
+        if shape.changed[c, 0] == l:
+            move_column(work, delta_at + shape.changed[c, 1], p, first_delta + c * m, one, m)
+    times_derivative(layers[l, ACTIVATION], work, z_at, a_at, delta_at, m * p)
+    for c in range(len(shape.changed)):
+        if shape.changed[c, 0] == l:
+            unit, delta_column = shape.changed[c, 1], first_delta + c * m
+            move_column(work, z_at + unit, p, z_column, one, m)
+            move_column(work, a_at + unit, p, a_column, one, m)
+            times_derivative(shape.changed[c, 2], work, z_column, a_column, delta_column, m)
+            move_column(work, delta_column, one, delta_at + unit, p, m)
 
 
 @inlined
 def forward(shape, packed, scale, work, data, rows):
-    """Zˡ = Aˡ⁻¹ (Wˡ)ᵀ + bˡ and Aˡ = σ(Zˡ) for the examples `rows`, into work.z and work.a."""
-    m, capacity, sparse = rows.size, _rows_of_work(shape, work), data.indptr.size > 0
-    one = packed.dtype.type(1)
+    """Zˡ = Aˡ⁻¹ (Wˡ)ᵀ + bˡ and Aˡ = σ(Zˡ) for the examples `rows`."""
+    layers, m, sparse, one = shape.layers, rows.size, data.indptr.size > 0, packed.dtype.type(1)
     if not sparse:
-        gather_inputs(work.a, data.dense, rows, shape.sizes[0])
-    for l in range(1, shape.sizes.size):
-        p, at, weight, bias = (
-            shape.padded[l],
-            capacity * shape.unit_at[l],
-            shape.weight_at[l],
-            shape.bias_at[l],
-        )
+        gather_inputs(work, layers[0, A_AT], data.dense, rows, layers[0, SIZE])
+    for l in range(1, len(layers)):
+        p, z_at, w_at, b_at = layers[l, PADDED], layers[l, Z_AT], layers[l, WEIGHT_AT], layers[l, BIAS_AT]
         if l == 1 and sparse:
             for i in range(m):
-                z_at, first, last = at + i * p, data.indptr[rows[i]], data.indptr[rows[i] + 1]
-                clear(work.z, z_at, p)
-                gather_rows(work.z, z_at, packed, weight, p, data.indices, data.values, first, last, p)
-                combine(work.z, z_at, scale, packed, bias, one, p)
+                row_at, first, last = z_at + i * p, data.indptr[rows[i]], data.indptr[rows[i] + 1]
+                clear(work, row_at, p)
+                gather_rows(work, row_at, packed, w_at, p, data.indices, data.values, first, last, p)
+                combine(work, row_at, scale, packed, b_at, one, p)
         else:
             for i in range(m):
-                copy(work.z, at + i * p, packed, bias, p)
-            a_at, n = capacity * shape.unit_at[l - 1], shape.sizes[l - 1]
-            add_product(work.z, at, p, work.a, a_at, shape.padded[l - 1], np.int64(1), packed, weight, p, m, p, n, one)
-        _activate_layer(shape, work, l, at, m)
+                copy(work, z_at + i * p, packed, b_at, p)
+            a_at, below = layers[l - 1, A_AT], layers[l - 1, PADDED]
+            add_product(work, z_at, p, work, a_at, below, np.int64(1), packed, w_at, p, m, p, layers[l - 1, SIZE], one)
+        activate_layer(shape, work, l, m)
 
 
 @inlined
 def output_error(shape, work, data, rows):
     """Δᴸ = ∇ₐC ⊙ σ'(Zᴸ); where cost and output are a pair (cross-entropy and sigmoid, …) σ' cancels."""
-    last = shape.sizes.size - 1
-    at = _rows_of_work(shape, work) * shape.unit_at[last]
-    subtract_targets(
-        work.delta, work.a, at, shape.padded[last], shape.sizes[last], rows, data.targets, data.labels
-    )  # BP1
+    last = len(shape.layers) - 1
+    delta_at, a_at, p = shape.layers[last, DELTA_AT], shape.layers[last, A_AT], shape.layers[last, PADDED]
+    subtract_targets(work, delta_at, a_at, p, shape.layers[last, SIZE], rows, data.targets, data.labels)  # BP1
     if shape.cost == QUADRATIC:
-        times_layer_derivative(shape, work, last, at, rows.size)  # BP1
+        times_layer_derivative(shape, work, last, rows.size)  # BP1
 
 
 @inlined
 def propagate_error(shape, packed, work, l, m):
     """Δˡ = (Δˡ⁺¹ Wˡ⁺¹) ⊙ σ'(Zˡ)."""
-    capacity = _rows_of_work(shape, work)
-    n, p, next_n, next_p = shape.sizes[l], shape.padded[l], shape.sizes[l + 1], shape.padded[l + 1]
-    at, next_at, weight = capacity * shape.unit_at[l], capacity * shape.unit_at[l + 1], shape.weight_at[l + 1]
+    layers, above, turned_at = shape.layers, l + 1, shape.spare_at
+    n, p, next_p = layers[l, SIZE], layers[l, PADDED], layers[above, PADDED]
+    delta_at, next_at, w_at = layers[l, DELTA_AT], layers[above, DELTA_AT], layers[above, WEIGHT_AT]
     if m < 4:  # transposing W costs as much as three rows of the product
-        dot_rows(work.delta, at, p, n, packed, weight, next_p, work.delta, next_at, m)
+        dot_rows(work, delta_at, p, next_at, packed, w_at, next_p, n, m)
     else:
-        transpose(packed, weight, next_p, n, next_n, work.transposed, p)
-        clear(work.delta, at, m * p)
-        one = packed.dtype.type(1)
-        add_product(
-            work.delta,
-            at,
-            p,
-            work.delta,
-            next_at,
-            next_p,
-            np.int64(1),
-            work.transposed,
-            np.int64(0),
-            p,
-            m,
-            p,
-            next_n,
-            one,
-        )
-    times_layer_derivative(shape, work, l, at, m)  # BP2
+        next_n, one, step = layers[above, SIZE], packed.dtype.type(1), np.int64(1)
+        transpose(packed, w_at, next_p, n, next_n, work, turned_at, p)
+        clear(work, delta_at, m * p)
+        add_product(work, delta_at, p, work, next_at, next_p, step, work, turned_at, p, m, p, next_n, one)
+    times_layer_derivative(shape, work, l, m)  # BP2
 
 
 @inlined
@@ -907,38 +887,27 @@ def accumulate_gradient(shape, work, data, rows, l, into, scale, keep, keep_bias
     Compressed rows only add: there the caller applies keep, and W is scale times what `into` holds.
     Δˡ is multiplied by factor on the way, so it must not be needed again.
     """
-    capacity, m, one, zero = _rows_of_work(shape, work), rows.size, into.dtype.type(1), into.dtype.type(0)
-    p, at, weight, bias = shape.padded[l], capacity * shape.unit_at[l], shape.weight_at[l], shape.bias_at[l]
-    combine(into, bias, keep_bias, into, bias, zero, p)
-    combine(work.delta, at, factor, work.delta, at, zero, m * p)
+    layers, m, one, zero = shape.layers, rows.size, into.dtype.type(1), into.dtype.type(0)
+    p, at, w_at, b_at = layers[l, PADDED], layers[l, DELTA_AT], layers[l, WEIGHT_AT], layers[l, BIAS_AT]
+    combine(into, b_at, keep_bias, into, b_at, zero, p)
+    combine(work, at, factor, work, at, zero, m * p)
     for i in range(m):
-        combine(into, bias, one, work.delta, at + i * p, one, p)  # BP3
+        combine(into, b_at, one, work, at + i * p, one, p)  # BP3
     if l == 1 and data.indptr.size > 0:
-        combine(work.delta, at, one / scale, work.delta, at, zero, m * p)
+        combine(work, at, one / scale, work, at, zero, m * p)
         for i in range(m):
-            d_at, first, last = at + i * p, data.indptr[rows[i]], data.indptr[rows[i] + 1]
-            scatter_rows(into, weight, p, work.delta, d_at, data.indices, data.values, first, last, p)  # BP4
+            first, last = data.indptr[rows[i]], data.indptr[rows[i] + 1]
+            scatter_rows(into, w_at, p, work, at + i * p, data.indices, data.values, first, last, p)  # BP4
     else:
-        a_at, below, n = capacity * shape.unit_at[l - 1], shape.padded[l - 1], shape.sizes[l - 1]
-        add_product(into, weight, p, work.a, a_at, np.int64(1), below, work.delta, at, p, n, p, m, keep)  # BP4
-
-
-@compiled
-def take_outputs(shape, work, m, result, first):
-    """result ← Aᴸ of the mini-batch, without its padding, from row `first` on."""
-    last = shape.sizes.size - 1
-    n, p = shape.sizes[last], shape.padded[last]
-    at = work.z.size // (shape.unit_at[last] + p) * shape.unit_at[last]
-    for i in range(m):
-        for j in range(n):
-            result[(first + i) * n + j] = work.a[at + i * p + j]
+        a_at, below, n = layers[l - 1, A_AT], layers[l - 1, PADDED], layers[l - 1, SIZE]
+        add_product(into, w_at, p, work, a_at, np.int64(1), below, work, at, p, n, p, m, keep)  # BP4
 
 
 @inlined
 def backward(shape, packed, work, data, rows, into, scale, keep, keep_bias, factor):
     """BP1 to BP4 from the output down. Wˡ is read for Δˡ⁻¹ before its own step may change it."""
     output_error(shape, work, data, rows)
-    for l in range(shape.sizes.size - 1, 0, -1):
+    for l in range(len(shape.layers) - 1, 0, -1):
         if l > 1:
             propagate_error(shape, packed, work, l - 1, rows.size)
         accumulate_gradient(shape, work, data, rows, l, into, scale, keep, keep_bias, factor)
@@ -957,28 +926,31 @@ def run(task, shape, packed, scale, work, data, order, batch_size, eta, decay, r
     DIFFERENTIATE: result, laid out like packed, ← the gradient summed over the first mini-batch.
     PREDICT: result, flat (order.size, n_L), ← Aᴸ.
     """
-    one, zero = packed.dtype.type(1), packed.dtype.type(0)
-    sparse, weight, entries = data.indptr.size > 0, shape.weight_at[1], shape.sizes[0] * shape.padded[1]
+    one, zero, output = packed.dtype.type(1), packed.dtype.type(0), shape.layers[len(shape.layers) - 1]
+    sparse, w_at, entries = (
+        data.indptr.size > 0,
+        shape.layers[1, WEIGHT_AT],
+        shape.layers[0, SIZE] * shape.layers[1, PADDED],
+    )
     for step in range((order.size + batch_size - 1) // batch_size):
         first = step * batch_size
         rows = order[first : min(first + batch_size, order.size)]
         forward(shape, packed, scale[0], work, data, rows)
         if task == PREDICT:
-            take_outputs(shape, work, rows.size, result, first)
+            take_outputs(work, output[A_AT], output[PADDED], rows.size, output[SIZE], result, first)
             continue
+        into, keep, keep_bias, factor, into_scale = result, zero, zero, one, one
         if task == TRAIN:
             into, keep, keep_bias = packed, one - eta[step] * decay, one
             factor = -eta[step] / packed.dtype.type(rows.size)
             if sparse:
                 scale[0] *= keep
                 if scale[0] < packed.dtype.type(0.5):
-                    combine(packed, weight, scale[0], packed, weight, zero, entries)
+                    combine(packed, w_at, scale[0], packed, w_at, zero, entries)
                     scale[0] = one
             into_scale = scale[0]
-        else:
-            into, keep, keep_bias, factor, into_scale = result, zero, zero, one, one
-            if sparse:
-                clear(result, weight, entries)
+        elif sparse:
+            clear(result, w_at, entries)
         backward(shape, packed, work, data, rows, into, into_scale, keep, keep_bias, factor)
 
 
@@ -988,33 +960,37 @@ def run(task, shape, packed, scale, work, data, order, batch_size, eta, decay, r
 
 
 @compiled
-def pack(shape, theta, packed):
+def pack(layers, theta, packed):
     """packed ← theta (layer by layer: W row by row, then b), weights turned input-major; the padding stays zero."""
     at = 0
-    for l in range(1, shape.sizes.size):
-        n, below, p = shape.sizes[l], shape.sizes[l - 1], shape.padded[l]
+    for l in range(1, len(layers)):
+        n, below, p, w_at, b_at = (
+            layers[l, SIZE], layers[l - 1, SIZE], layers[l, PADDED], layers[l, WEIGHT_AT], layers[l, BIAS_AT]
+        )  # fmt: skip
         for j in range(n):
             for k in range(below):
-                packed[shape.weight_at[l] + k * p + j] = theta[at + j * below + k]
+                packed[w_at + k * p + j] = theta[at + j * below + k]
         at += n * below
         for j in range(n):
-            packed[shape.bias_at[l] + j] = theta[at + j]
+            packed[b_at + j] = theta[at + j]
         at += n
 
 
 @compiled
-def unpack(shape, packed, scale, theta):
+def unpack(layers, packed, scale, theta):
     """theta ← packed, with W² = scale times what is packed."""
     at = 0
-    for l in range(1, shape.sizes.size):
-        n, below, p = shape.sizes[l], shape.sizes[l - 1], shape.padded[l]
+    for l in range(1, len(layers)):
+        n, below, p, w_at, b_at = (
+            layers[l, SIZE], layers[l - 1, SIZE], layers[l, PADDED], layers[l, WEIGHT_AT], layers[l, BIAS_AT]
+        )  # fmt: skip
         factor = scale[0] if l == 1 else packed.dtype.type(1)
         for j in range(n):
             for k in range(below):
-                theta[at + j * below + k] = factor * packed[shape.weight_at[l] + k * p + j]
+                theta[at + j * below + k] = factor * packed[w_at + k * p + j]
         at += n * below
         for j in range(n):
-            theta[at + j] = packed[shape.bias_at[l] + j]
+            theta[at + j] = packed[b_at + j]
         at += n
 
 

@@ -27,19 +27,20 @@ class FusedEngine:
     def __init__(self, architecture: Architecture, theta: np.ndarray, examples: Examples, batch_size: int) -> None:
         self.architecture, self.batch_size = architecture, batch_size
         dtype = architecture.dtype
-        self.shape = kernel_shape(architecture)
-        self.work = workspace(self.shape, min(batch_size, max(len(examples), 1)), dtype)
+        self.shape, self.work = layout(architecture, min(batch_size, len(examples)))
         self.data = kernel_data(examples, architecture)
-        self.packed = np.zeros(int(self.shape.bias_at[-1] + self.shape.padded[-1]), dtype)
+        self.packed = np.zeros(
+            int(self.shape.layers[-1, kernels.BIAS_AT] + self.shape.layers[-1, kernels.PADDED]), dtype
+        )
         self.scale = np.ones(1, dtype)
-        kernels.pack(self.shape, theta, self.packed)
+        kernels.pack(self.shape.layers, theta, self.packed)
 
     def train(self, order: np.ndarray, eta: np.ndarray, decay: float) -> None:
-        self._run(kernels.TRAIN, self.work, self.data, order, self.batch_size, self.packed, eta, decay)
+        self._run(kernels.TRAIN, self.shape, self.work, self.data, order, self.batch_size, self.packed, eta, decay)
 
     def gradient(self, rows: np.ndarray) -> np.ndarray:
         nabla = np.zeros_like(self.packed)
-        self._run(kernels.DIFFERENTIATE, self.work, self.data, rows, self.batch_size, nabla)
+        self._run(kernels.DIFFERENTIATE, self.shape, self.work, self.data, rows, self.batch_size, nabla)
         return self._unpack(nabla, np.ones_like(self.scale))
 
     def prepare(self, examples: Examples) -> tuple[int, kernels.Data]:
@@ -48,13 +49,15 @@ class FusedEngine:
     def outputs(self, prepared: tuple[int, kernels.Data]) -> np.ndarray:
         (n, data), dtype = prepared, self.architecture.dtype
         out, block = np.empty((n, self.architecture.sizes[-1]), dtype), min(PREDICTION_BLOCK, n)
-        self._run(kernels.PREDICT, workspace(self.shape, block, dtype), data, np.arange(n), block, out.reshape(-1))
+        shape, work = layout(self.architecture, block)
+        self._run(kernels.PREDICT, shape, work, data, np.arange(n), block, out.reshape(-1))
         return out
 
     def _run(
         self,
         task: int,
-        work: kernels.Work,
+        shape: kernels.Shape,
+        work: np.ndarray,
         data: kernels.Data,
         order: np.ndarray,
         batch_size: int,
@@ -63,14 +66,12 @@ class FusedEngine:
         decay: float = 0.0,
     ) -> None:
         dtype, order = self.architecture.dtype, np.ascontiguousarray(order, np.int64)
-        kernels.run(
-            task, self.shape, self.packed, self.scale, work, data, order, batch_size,
-            eta.astype(dtype), dtype.type(decay), result,
-        )  # fmt: skip
+        eta = eta.astype(dtype)
+        kernels.run(task, shape, self.packed, self.scale, work, data, order, batch_size, eta, dtype.type(decay), result)
 
     def _unpack(self, packed: np.ndarray, scale: np.ndarray) -> np.ndarray:
         theta = np.empty(parameters.count(self.architecture.sizes), packed.dtype)
-        kernels.unpack(self.shape, packed, scale, theta)
+        kernels.unpack(self.shape.layers, packed, scale, theta)
         return theta
 
     def theta(self) -> np.ndarray:
@@ -86,44 +87,36 @@ class FusedEngine:
         self.packed[:], self.scale[:] = state
 
 
-def kernel_shape(architecture: Architecture) -> kernels.Shape:
-    """Where everything lies in the packed layout."""
+def layout(architecture: Architecture, rows: int) -> tuple[kernels.Shape, np.ndarray]:
+    """Where everything lies in the packed parameters and in the work space, and a work space for so many rows."""
     lanes = kernels.VECTOR_BYTES // architecture.dtype.itemsize
     sizes = architecture.sizes
-    padded = [sizes[0], *(-(-n // lanes) * lanes for n in sizes[1:])]
-    weight_at, bias_at, at = [0], [0], 0
-    for below, p in zip(sizes[:-1], padded[1:], strict=True):
-        weight_at.append(at)
-        bias_at.append(at + below * p)
-        at += (below + 1) * p
-    unit_at = [0, *np.cumsum(padded[:-1]).tolist()]
-    codes = [-1, *(activation.code for activation in architecture.activations)]
+    padded = [sizes[0], *(_round_up(n, lanes) for n in sizes[1:])]
+    layers = np.zeros((len(sizes), 8), np.int64)
+    layers[:, kernels.SIZE], layers[:, kernels.PADDED] = sizes, padded
+    codes = [activation.code for activation in architecture.activations]
+    layers[1:, kernels.ACTIVATION] = codes  # type: ignore[assignment]  # all known: the engine was checked
+    at = 0
+    for l, p in enumerate(padded):
+        for column in (kernels.A_AT,) if l == 0 else (kernels.Z_AT, kernels.A_AT, kernels.DELTA_AT):
+            layers[l, column] = at
+            at += _round_up(rows * p, lanes)
+    spare_at, at = at, 0
+    for l in range(1, len(sizes)):
+        layers[l, kernels.WEIGHT_AT] = at
+        layers[l, kernels.BIAS_AT] = at = at + sizes[l - 1] * padded[l]
+        at += padded[l]
     changed = [(l - 1, j, neuron.code) for (l, j), neuron in architecture.neurons.items()]
-
-    def integers(values: Any) -> np.ndarray:
-        return np.array(list(values), np.int64)
-
-    return kernels.Shape(
-        sizes=integers(sizes),
-        padded=integers(padded),
-        unit_at=integers(unit_at),
-        weight_at=integers(weight_at),
-        bias_at=integers(bias_at),
-        activation=integers(codes),
-        cost=architecture.cost.code,
-        changed_layer=integers(layer for layer, _, _ in changed),
-        changed_unit=integers(unit for _, unit, _ in changed),
-        changed_activation=integers(code for _, _, code in changed),
+    transposed = max((n * p for n, p in zip(sizes[2:], padded[1:-1], strict=True)), default=0)
+    spare = max(transposed, rows * (2 + len(changed)))
+    return (
+        kernels.Shape(layers, np.array(changed, np.int64).reshape(-1, 3), architecture.cost.code, spare_at),
+        np.zeros(spare_at + spare, architecture.dtype),
     )
 
 
-def workspace(shape: kernels.Shape, rows: int, dtype: np.dtype) -> kernels.Work:
-    """Buffers for mini-batches of at most `rows` examples."""
-    units = int(shape.unit_at[-1] + shape.padded[-1])
-    transposed = max(shape.sizes[2:] * shape.padded[1:-1], default=0)
-    changed = len(shape.changed_layer)
-    counts = (rows * units, rows * units, rows * units, transposed, rows, rows, rows * changed)
-    return kernels.Work(*(np.zeros(int(count), dtype) for count in counts))
+def _round_up(n: int, lanes: int) -> int:
+    return -(-n // lanes) * lanes
 
 
 def kernel_data(examples: Examples, architecture: Architecture) -> kernels.Data:

@@ -4,6 +4,7 @@ Rows are examples. Each equation is one or two calls of BLAS, into buffers that 
 Activations the compiled kernels know run there; a user's own functions are called as they are.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -51,15 +52,28 @@ class MatrixEngine:
         self.biases, self.weights = parameters.views(sizes, self._theta)
         self._gemm = blas.dgemm if dtype == np.float64 else blas.sgemm
         self._reserve(min(batch_size, len(examples)))
-        self._activate = [_in_place(activation) for activation in architecture.activations]
 
     def _reserve(self, m: int) -> None:
-        """Buffers A^l, Z^l and Δ^l for m rows."""
-        dtype, sizes = self.architecture.dtype, self.architecture.sizes
-        self._A = [np.empty((m, n), dtype) for n in sizes]
-        self._Z = [np.empty((m, n), dtype) for n in sizes[1:]]
-        self._delta = [np.empty((m, n), dtype) for n in sizes[1:]]
-        self._Y = np.empty((m, sizes[-1]), dtype)
+        """Buffers A^l, Z^l and Δ^l for m rows, all views of one flat array, as the kernels want them."""
+        sizes = self.architecture.sizes
+        ends = np.cumsum([m * n for n in (*sizes, *sizes[1:], *sizes[1:])]).tolist()
+        work = np.zeros(ends[-1], self.architecture.dtype)
+        starts = iter([0, *ends])
+
+        def blocks(sizes: Sequence[int]) -> tuple[list[int], list[np.ndarray]]:
+            at = [next(starts) for _ in sizes]
+            return at, [work[start : start + m * n].reshape(m, n) for start, n in zip(at, sizes, strict=True)]
+
+        a_at, self._A = blocks(sizes)
+        z_at, self._Z = blocks(sizes[1:])
+        delta_at, self._delta = blocks(sizes[1:])
+        self._Y = np.empty((m, sizes[-1]), self.architecture.dtype)
+        self._layers = [
+            _Layer(activation, work, z, a, delta, n)
+            for activation, z, a, delta, n in zip(
+                self.architecture.activations, z_at, a_at[1:], delta_at, sizes[1:], strict=True
+            )
+        ]
 
     def _load(self, rows: np.ndarray) -> int:
         """A^1 ← the chosen rows of X, Y ← their targets; returns how many."""
@@ -82,15 +96,15 @@ class MatrixEngine:
             z = self._Z[l - 2][:m]
             np.matmul(self._A[l - 2][:m], w.T, out=z)  # Z^l = A^(l-1) (W^l)ᵀ + b^l
             z += b.T
-            self._activate[l - 2][0](z, self._A[l - 1][:m])
+            self._layers[l - 2].activate(m)
             for j, neuron in self.architecture.changed_in(l):
                 self._A[l - 1][:m, j] = neuron.f(z[:, j])
 
     def _times_slope(self, l: int, m: int) -> None:
         """Δ^l ← Δ^l ⊙ σ_l'(Z^l)."""
-        z, a, delta = self._Z[l - 2][:m], self._A[l - 1][:m], self._delta[l - 2][:m]
+        z, delta = self._Z[l - 2][:m], self._delta[l - 2][:m]
         changed = [(j, delta[:, j] * neuron.f_prime(z[:, j])) for j, neuron in self.architecture.changed_in(l)]
-        self._activate[l - 2][1](z, a, delta)
+        self._layers[l - 2].times_slope(m)
         for j, column in changed:
             delta[:, j] = column
 
@@ -166,31 +180,34 @@ def outputs(architecture: Architecture, biases: list, weights: list, X: Any) -> 
     return out
 
 
-def _in_place(activation: Activation) -> tuple[Any, Any]:
-    """(f, slope) of a layer: f(z, a) writes a = σ(z), slope(z, a, delta) multiplies delta by σ'(z)."""
-    if activation.code is None:
+class _Layer:
+    """The elementwise part of one layer, on its blocks of the work space: compiled where the kernels know it."""
 
-        def f(z: np.ndarray, a: np.ndarray) -> None:
-            a[...] = activation.f(z)
+    def __init__(self, activation: Activation, work: np.ndarray, z_at: int, a_at: int, delta_at: int, n: int) -> None:
+        self.activation, self.work, self.n = activation, work, n
+        self.z_at, self.a_at, self.delta_at = z_at, a_at, delta_at
 
-        def slope(z: np.ndarray, a: np.ndarray, delta: np.ndarray) -> None:
-            delta *= activation.f_prime(z)
+    def activate(self, m: int) -> None:
+        """A ← σ(Z) in the first m rows."""
+        code, n, size = self.activation.code, self.n, m * self.n
+        if code is None:
+            z = self.work[self.z_at : self.z_at + size].reshape(m, n)
+            self.work[self.a_at : self.a_at + size].reshape(m, n)[...] = self.activation.f(z)
+            return
+        from fastbp import kernels
 
-        return f, slope
-    from fastbp import kernels
+        if code == kernels.SOFTMAX:
+            kernels.softmax_rows(self.work, self.z_at, self.a_at, n, m, n)
+        else:
+            kernels.activate(code, self.work, self.z_at, self.a_at, size)
 
-    code = activation.code
-    if code == kernels.SOFTMAX:
+    def times_slope(self, m: int) -> None:
+        """Δ ← Δ ⊙ σ'(Z) in the first m rows."""
+        code, n, size = self.activation.code, self.n, m * self.n
+        if code is None:
+            z = self.work[self.z_at : self.z_at + size].reshape(m, n)
+            self.work[self.delta_at : self.delta_at + size].reshape(m, n)[...] *= self.activation.f_prime(z)
+            return
+        from fastbp import kernels
 
-        def softmax(z: np.ndarray, a: np.ndarray) -> None:
-            kernels.softmax_rows(z.reshape(-1), a.reshape(-1), 0, z.shape[1], z.shape[0], z.shape[1])
-
-        return softmax, None
-
-    def compiled_f(z: np.ndarray, a: np.ndarray) -> None:
-        kernels.activate(code, z.reshape(-1), a.reshape(-1), 0, z.size)
-
-    def compiled_slope(z: np.ndarray, a: np.ndarray, delta: np.ndarray) -> None:
-        kernels.times_derivative(code, z.reshape(-1), a.reshape(-1), delta.reshape(-1), 0, z.size)
-
-    return compiled_f, compiled_slope
+        kernels.times_derivative(code, self.work, self.z_at, self.a_at, self.delta_at, size)

@@ -4,7 +4,7 @@ The same network gets the same engine on every machine and in every run, so that
 those of the machine in docs/benchmarks.md; what matters is which engine they favour, not the microseconds.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -61,10 +61,10 @@ def plan(network: Any, batch_size: int = 10, density: float = 1.0) -> Plan:
     made = make_plan(network.architecture, batch_size, density)
     if network.engine == "auto":
         return made
-    return Plan(
-        network.engine, made.batch_size, made.flops, made.bytes, made.seconds,
-        f"engine={network.engine!r} was asked for" + ("" if made.engine == network.engine else f"; auto: {made.engine}"),
-    )  # fmt: skip
+    reason = f"engine={network.engine!r} was asked for"
+    if made.engine != network.engine:
+        reason += f"; auto would take {made.engine}"
+    return replace(made, engine=network.engine, reason=reason)
 
 
 def density(X: Any, sample: int = 256) -> float:
