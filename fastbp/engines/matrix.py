@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fastbp import parameters
+from fastbp import parameters, threads
 from fastbp.activations import Activation
 from fastbp.architecture import Architecture
 from fastbp.data import Examples, is_sparse
@@ -52,6 +52,8 @@ class MatrixEngine:
         self.biases, self.weights = parameters.views(sizes, self._theta)
         self._gemm = blas.dgemm if dtype == np.float64 else blas.sgemm
         self._reserve(min(batch_size, len(examples)))
+        pairs = zip(sizes[:-1], sizes[1:], strict=True)
+        self._largest_product = 2.0 * batch_size * max(n * below for below, n in pairs)
 
     def _reserve(self, m: int) -> None:
         """Buffers A^l, Z^l and Δ^l for m rows, all views of one flat array, as the kernels want them."""
@@ -119,16 +121,20 @@ class MatrixEngine:
             self._times_slope(l, m)  # BP2
 
     def train(self, order: np.ndarray, eta: np.ndarray, decay: float) -> None:
-        for step, step_size in enumerate(eta.tolist()):
-            m = self._load(order[step * self.batch_size : (step + 1) * self.batch_size])
-            self._forward(m)
-            self._errors(m)
-            # all errors stand before the first weight moves: BP2 needs W^(l+1) as it was
-            for l, (b, w) in enumerate(zip(self.biases, self.weights, strict=True), start=2):
-                delta, a = self._delta[l - 2][:m], self._A[l - 2][:m]
-                b[:, 0] -= b.dtype.type(step_size / m) * delta.sum(axis=0)  # BP3
-                # W ← (1 - ηλ/n) W - (η/m) Δᵀ A in one product, on transposes because BLAS stores by columns
-                self._gemm(-step_size / m, a.T, delta.T, 1 - step_size * decay, w.T, trans_b=1, overwrite_c=1)  # BP4
+        with threads.for_products(self._largest_product):
+            for step, step_size in enumerate(eta.tolist()):
+                self._step(order[step * self.batch_size : (step + 1) * self.batch_size], step_size, decay)
+
+    def _step(self, rows: np.ndarray, eta: float, decay: float) -> None:
+        m = self._load(rows)
+        self._forward(m)
+        self._errors(m)
+        # all errors stand before the first weight moves: BP2 needs W^(l+1) as it was
+        for l, (b, w) in enumerate(zip(self.biases, self.weights, strict=True), start=2):
+            delta, a = self._delta[l - 2][:m], self._A[l - 2][:m]
+            b[:, 0] -= b.dtype.type(eta / m) * delta.sum(axis=0)  # BP3
+            # W ← (1 - ηλ/n) W - (η/m) Δᵀ A in one product, on transposes because BLAS stores by columns
+            self._gemm(-eta / m, a.T, delta.T, 1 - eta * decay, w.T, trans_b=1, overwrite_c=1)  # BP4
 
     def gradient(self, rows: np.ndarray) -> np.ndarray:
         m = self._load(rows)
