@@ -24,6 +24,8 @@ from numba.core import cgutils
 from numba.core.config import DISABLE_JIT  # type: ignore[attr-defined]
 from numba.extending import intrinsic, overload
 
+from fastbp import jitcache
+
 # Two 4-lane float64 or two 8-lane float32 vectors per row saturate AVX2; wider machines split or pair them.
 VECTOR_BYTES = 32
 
@@ -35,12 +37,18 @@ _EXACT = {"nsz", "contract"}
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a kernel: cached on disk, free of the GIL, IEEE division, contractions and reassociation allowed."""
-    return njit(cache=True, nogil=True, error_model="numpy", fastmath=_FAST)(function)
+    return _compile(function, _FAST)
 
 
 def compiled_exact(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a formula as it stands: `compiled` without reassociation."""
-    return njit(cache=True, nogil=True, error_model="numpy", fastmath=_EXACT)(function)
+    return _compile(function, _EXACT)
+
+
+def _compile(function: Callable[..., Any], fastmath: set[str]) -> Callable[..., Any]:
+    if DISABLE_JIT:
+        return function
+    return jitcache.use(njit(nogil=True, error_model="numpy", fastmath=fastmath)(function))
 
 
 def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
