@@ -27,7 +27,7 @@ class FusedEngine:
     def __init__(self, architecture: Architecture, theta: np.ndarray, examples: Examples, batch_size: int) -> None:
         self.architecture, self.batch_size = architecture, batch_size
         dtype = architecture.dtype
-        self.shape, self.work = layout(architecture, min(batch_size, len(examples)))
+        self.shape, self.work = layout(architecture, batch_size)
         self.data = kernel_data(examples, architecture)
         self.packed = np.zeros(
             int(self.shape.layers[-1, kernels.BIAS_AT] + self.shape.layers[-1, kernels.PADDED]), dtype

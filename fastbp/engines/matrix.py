@@ -51,7 +51,7 @@ class MatrixEngine:
         self._theta = theta.copy()
         self.biases, self.weights = parameters.views(sizes, self._theta)
         self._gemm = blas.dgemm if dtype == np.float64 else blas.sgemm
-        self._reserve(min(batch_size, len(examples)))
+        self._reserve(batch_size)
         pairs = zip(sizes[:-1], sizes[1:], strict=True)
         self._largest_product = 2.0 * batch_size * max(n * below for below, n in pairs)
 
