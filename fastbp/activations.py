@@ -4,6 +4,7 @@ Each is declared once, as plain NumPy on arrays of any shape; `kernels.py` holds
 codes, and a table-driven test binds the two to each other and to finite differences.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -86,7 +87,7 @@ def _gelu(z: Any) -> Any:
 
 def _gelu_prime(z: Any) -> Any:
     """Φ(z) + z φ(z); φ is zero beyond 40 already, where z² could overflow."""
-    return _normal_cdf(z) + z * (np.exp(-0.5 * np.square(np.minimum(np.abs(z), 40))) / np.sqrt(2 * np.pi))
+    return _normal_cdf(z) + z * (np.exp(-0.5 * np.square(np.minimum(np.abs(z), 40))) / math.sqrt(2 * math.pi))
 
 
 def _silu(z: Any) -> Any:

@@ -39,9 +39,17 @@ def _quadratic(z: Any, a: Any, y: Any) -> Any:
     return 0.5 * np.sum(np.square(a - y), axis=-1)
 
 
+def _quadratic_slope(a: Any, y: Any) -> Any:
+    return a - y
+
+
 def _cross_entropy(z: Any, a: Any, y: Any) -> Any:
     """C = -Σ y ln a + (1 - y) ln(1 - a) = Σ ln(1 + eᶻ) - y z with a = σ(z) (the book's chapter 3)."""
     return np.sum(np.maximum(z, 0) + np.log1p(np.exp(-np.abs(z))) - y * z, axis=-1)
+
+
+def _cross_entropy_slope(a: Any, y: Any) -> Any:
+    return (a - y) / (a * (1 - a))
 
 
 def _log_likelihood(z: Any, a: Any, y: Any) -> Any:
@@ -50,12 +58,16 @@ def _log_likelihood(z: Any, a: Any, y: Any) -> Any:
     return np.sum(y * (np.log(np.sum(np.exp(shifted), axis=-1, keepdims=True)) - shifted), axis=-1)
 
 
+def _log_likelihood_slope(a: Any, y: Any) -> Any:
+    return -y / a
+
+
 COSTS: dict[str, Cost] = {
     cost.name: cost
     for cost in (
-        Cost("quadratic", _quadratic, lambda a, y: a - y, None, 0),
-        Cost("cross_entropy", _cross_entropy, lambda a, y: (a - y) / (a * (1 - a)), ("sigmoid",), 1),
-        Cost("log_likelihood", _log_likelihood, lambda a, y: -y / a, ("softmax",), 2),
+        Cost("quadratic", _quadratic, _quadratic_slope, None, 0),
+        Cost("cross_entropy", _cross_entropy, _cross_entropy_slope, ("sigmoid",), 1),
+        Cost("log_likelihood", _log_likelihood, _log_likelihood_slope, ("softmax",), 2),
     )
 }
 
