@@ -2,6 +2,7 @@
 
 import math
 import operator
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -109,10 +110,24 @@ def check_sizes(sizes: Any) -> tuple[int, ...]:
     n_bytes, limit = 8 * parameters.count(checked), _memory()
     if n_bytes > limit:
         raise ValueError(
-            f"sizes={list(checked)} have {parameters.count(checked):,} parameters, {n_bytes / 2**30:,.1f} GiB in "
-            f"float64, and this machine has {limit / 2**30:,.1f} GiB; use smaller layers"
+            f"sizes={reprlib.repr(list(checked))} have {_shown(n_bytes // 8)} parameters, {_shown(n_bytes // 2**20)} "
+            f"MiB in float64, and this machine has {_shown(limit // 2**20)} MiB; use smaller layers"
         )
     return checked
+
+
+def check_batch(built: Architecture, rows: int) -> None:
+    """ValueError if the activations, weighted inputs and errors of a mini-batch of so many examples cannot be held."""
+    n_bytes, limit = 3 * rows * sum(built.sizes) * built.dtype.itemsize, _memory()
+    if n_bytes > limit:
+        raise ValueError(
+            f"a mini-batch of {rows:,} examples takes {_shown(n_bytes // 2**20)} MiB of activations and errors, and "
+            f"this machine has {_shown(limit // 2**20)} MiB; use smaller mini-batches"
+        )
+
+
+def _shown(n: int) -> str:
+    return f"{n:,}" if n < 10**18 else f"some 10^{round(n.bit_length() * math.log10(2))}"
 
 
 def _memory() -> int:
