@@ -4,6 +4,7 @@ Layer by layer, l = 2 … L: W^l row by row, then b^l. One vector makes a checkp
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -24,24 +25,46 @@ def views(sizes: Sequence[int], theta: np.ndarray) -> tuple[list[np.ndarray], li
     return biases, weights
 
 
-def flatten(
-    sizes: Sequence[int], biases: Sequence[np.ndarray], weights: Sequence[np.ndarray], dtype: np.dtype
-) -> np.ndarray:
-    """A new theta from the arrays of a network, which are left alone; they may have been replaced by the user.
+def checked(
+    sizes: Sequence[int], biases: Sequence[Any], weights: Sequence[Any], dtype: np.dtype
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """(biases, weights) of a network whose user may have put other arrays into the lists, all in its dtype.
 
-    Raises ValueError, with both shapes, where an array does not fit the sizes.
+    Arrays of that dtype come back as they are. Raises ValueError, with both shapes, where one does not fit the sizes.
     """
+    layers = list(zip(sizes[:-1], sizes[1:], strict=True))
+    return (
+        _checked("biases", biases, [(n, 1) for _, n in layers], sizes, dtype),
+        _checked("weights", weights, [(n, below) for below, n in layers], sizes, dtype),
+    )
+
+
+def _checked(
+    what: str, given: Sequence[Any], shapes: list[tuple[int, int]], sizes: Sequence[int], dtype: np.dtype
+) -> list[np.ndarray]:
+    if len(given) != len(shapes):
+        raise ValueError(f"{what} has {len(given)} arrays, but a network of sizes {list(sizes)} needs {len(shapes)}")
+    arrays = []
+    for i, (source, shape) in enumerate(zip(given, shapes, strict=True)):
+        array = np.asarray(source)
+        if array.shape != shape:
+            raise ValueError(
+                f"{what}[{i}] has shape {array.shape}, but sizes {list(sizes)} need {shape}; "
+                f"assign an array of that shape"
+            )
+        if array.dtype != dtype:
+            if array.dtype.kind not in "fiub":
+                raise TypeError(f"{what}[{i}] holds {array.dtype} values; assign an array of {dtype}")
+            with np.errstate(over="ignore"):  # what is too large becomes infinite, and is found where it matters
+                array = array.astype(dtype)
+        arrays.append(array)
+    return arrays
+
+
+def flatten(sizes: Sequence[int], biases: Sequence[Any], weights: Sequence[Any], dtype: np.dtype) -> np.ndarray:
+    """A new theta from the arrays of a network, which are left alone; raises what `checked` raises."""
     theta = np.empty(count(sizes), dtype)
-    own_biases, own_weights = views(sizes, theta)
-    for what, own, given in (("biases", own_biases, biases), ("weights", own_weights, weights)):
-        if len(given) != len(own):
-            raise ValueError(f"{what} has {len(given)} arrays, but a network of sizes {list(sizes)} needs {len(own)}")
-        for i, (target, source) in enumerate(zip(own, given, strict=True)):
-            array = np.asarray(source)
-            if array.shape != target.shape:
-                raise ValueError(
-                    f"{what}[{i}] has shape {array.shape}, but sizes {list(sizes)} need {target.shape}; "
-                    f"assign an array of that shape"
-                )
-            target[...] = array
+    for own, given in zip(views(sizes, theta), checked(sizes, biases, weights, dtype), strict=True):
+        for target, source in zip(own, given, strict=True):
+            target[...] = source
     return theta
