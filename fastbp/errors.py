@@ -17,17 +17,18 @@ class DivergenceError(FastbpError, ArithmeticError):
     """A parameter or a weighted input stopped being finite during training.
 
     The network keeps its last finite parameters. `epoch` counts from 0, as the book prints it;
-    `batch` is the number of the mini-batch within that epoch, from 0.
+    `batch` is the number of the mini-batch within that epoch, from 0. Both are None for a mini-batch on its own.
     """
 
-    def __init__(self, epoch: int, batch: int, advice: str) -> None:
+    def __init__(self, epoch: int | None, batch: int | None, advice: str) -> None:
+        where = "in this mini-batch" if epoch is None else f"in epoch {epoch}, mini-batch {batch}"
         super().__init__(
-            f"training diverged in epoch {epoch}, mini-batch {batch}: a parameter became NaN or infinite. "
+            f"training diverged {where}: a parameter became NaN or infinite. "
             f"The network keeps the last finite parameters. {advice}"
         )
         self.epoch = epoch
         self.batch = batch
         self.advice = advice
 
-    def __reduce__(self) -> tuple[type["DivergenceError"], tuple[int, int, str]]:
+    def __reduce__(self) -> tuple[type["DivergenceError"], tuple[int | None, int | None, str]]:
         return type(self), (self.epoch, self.batch, self.advice)

@@ -36,7 +36,7 @@ class Trainer:
             stop = min(start + self._run_length, n_batches)
             before = self.engine.save_state()
             began = time.perf_counter()
-            self._train(order, eta, start, stop)
+            self._train(order, eta, start, stop, before)
             seconds = time.perf_counter() - began
             if not self.engine.is_finite():
                 self._diverged(before, epoch, order, eta, start, stop)
@@ -48,17 +48,27 @@ class Trainer:
             elif seconds < RUN_SECONDS / 2:
                 self._run_length *= 2
 
-    def _train(self, order: np.ndarray, eta: float, start: int, stop: int) -> None:
+    def _train(self, order: np.ndarray, eta: float, start: int, stop: int, before: object) -> None:
+        """Run mini-batches start … stop - 1 as a whole: whatever cuts them short, the engine is back at `before`."""
         rows = order[start * self.batch_size : stop * self.batch_size]
-        self.engine.train(rows, np.full(stop - start, eta), self.decay)
+        try:
+            with np.errstate(over="ignore", divide="ignore", invalid="ignore"):  # said once, by DivergenceError
+                self.engine.train(rows, np.full(stop - start, eta), self.decay)
+        except BaseException:  # Ctrl-C, say, between the steps of two layers
+            self.engine.restore_state(before)
+            raise
 
     def _diverged(self, before: object, epoch: int, order: np.ndarray, eta: float, start: int, stop: int) -> None:
         """Run again from the last good state, one mini-batch at a time, to the one that did it."""
         self.engine.restore_state(before)
         for batch in range(start, stop):
             state = self.engine.save_state()
-            self._train(order, eta, batch, batch + 1)
+            self._train(order, eta, batch, batch + 1, state)
             if not self.engine.is_finite():
                 self.engine.restore_state(state)
-                raise DivergenceError(epoch, batch, f"Try a smaller step size than eta={eta:g}, or scale the inputs.")
-        raise AssertionError("a run that diverged did not diverge again")
+                raise DivergenceError(epoch, batch, divergence_advice(eta))
+        # A user's own function that is not the same twice leads here: all is finite now, and the run is done.
+
+
+def divergence_advice(eta: float) -> str:
+    return f"Try a smaller step size than eta={eta:g}, or scale the inputs."
