@@ -1,5 +1,6 @@
 """The edge: whatever users hand in becomes checked matrices here, rows are examples; nothing below checks again."""
 
+import reprlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -60,6 +61,14 @@ def as_inputs(X: Any, n_in: int, dtype: np.dtype, name: str = "X") -> Any:
         hint = f"{name}.reshape(1, -1) is one example, {name}.reshape(-1, 1) many of one feature"
         raise ValueError(f"{name} must be a matrix with one example a row, got shape {array.shape}; {hint}")
     _check_columns(array.shape, n_in, name)
+    return cast(array, dtype, name)
+
+
+def cast(array: np.ndarray, dtype: np.dtype, name: str) -> np.ndarray:
+    """A matrix of finite numbers in this dtype, C-contiguous; a copy only if it is not that already.
+
+    ValueError names the first NaN or infinity, and the first number too large for the dtype.
+    """
     with np.errstate(over="ignore"):
         converted = np.ascontiguousarray(array, dtype=dtype)
     check_finite(converted, name, before_cast=array)
@@ -77,30 +86,30 @@ def _check_columns(shape: tuple[int, ...], n_in: int, name: str) -> None:
 def _as_csr(X: Any, n_in: int, dtype: np.dtype, name: str) -> Any:
     if X.dtype.kind not in "fiub":
         raise TypeError(f"{name} holds {X.dtype} numbers; convert it to a real type")
-    csr = X.tocsr()
-    _check_columns(csr.shape, n_in, name)
-    csr.check_format(full_check=True)  # the kernels trust the indices
+    _check_columns(X.shape, n_in, name)
+    given = X.tocsr()
+    try:
+        # a matrix of its own over the same memory: checking trims arrays that are longer than they need be
+        csr = type(given)((given.data, given.indices, given.indptr), shape=given.shape, copy=False)
+        csr.check_format(full_check=True)  # the kernels trust the indices
+    except ValueError as error:
+        raise ValueError(f"{name} is a damaged sparse matrix: {error}") from None
+    before = csr.data
     with np.errstate(over="ignore"):
         csr = csr.astype(dtype, copy=False)
-    if not np.isfinite(csr.data).all():
-        at = int(np.argmin(np.isfinite(csr.data)))
+    finite = np.isfinite(csr.data)
+    if not finite.all():
+        at = int(np.argmin(finite))
         row = int(np.searchsorted(csr.indptr, at, side="right")) - 1
-        raise ValueError(f"{name} has {csr.data[at]} in row {row}, column {csr.indices[at]}; remove or replace it")
+        raise _not_finite(name, csr.data[at], row, csr.indices[at], before[at], dtype)
     return csr
 
 
 def as_real_array(given: Any, name: str) -> np.ndarray:
     """`given` as an array of real numbers; TypeError with advice for anything else."""
-    if isinstance(given, np.ma.MaskedArray):
-        raise TypeError(f"{name} is a masked array, and training has no masks; fill it first, {name}.filled(0) say")
-    try:
-        array = np.asarray(given)
-    except ValueError as error:
-        raise ValueError(f"{name} is not rectangular: {error}") from None
-    except (TypeError, RuntimeError) as error:  # a tensor that requires grad, or lives elsewhere
-        raise TypeError(f"{name} cannot be read as an array: {error}") from None
+    array = _read(given, name)
     if array.dtype.kind not in "fiub":
-        advice = "convert it with astype(float)" if array.dtype.kind in "OUSV" else "only real numbers are trained on"
+        advice = "convert it with astype(float)" if array.dtype.kind in "OUST" else "only real numbers are trained on"
         raise TypeError(f"{name} holds {array.dtype} values; {advice}")
     return array
 
@@ -118,12 +127,16 @@ def check_finite(array: np.ndarray, name: str, before_cast: np.ndarray | None = 
         finite = np.isfinite(row)
         if not finite.all():
             j = int(np.argmin(finite))
-            if before_cast is not None and np.isfinite(before_cast[i, j]):
-                raise ValueError(
-                    f"{name} has {before_cast[i, j]} in row {i}, column {j}, too large for {array.dtype}; scale it, "
-                    f"or use dtype='float64'"
-                )
-            raise ValueError(f"{name} has {row[j]} in row {i}, column {j}; remove or replace it")
+            before = row[j] if before_cast is None else before_cast[i, j]
+            raise _not_finite(name, row[j], i, j, before, array.dtype)
+
+
+def _not_finite(name: str, value: Any, row: int, column: int, before_cast: Any, dtype: np.dtype) -> ValueError:
+    """The error for one entry, which may have become infinite only in the network's dtype."""
+    if not np.isfinite(before_cast):
+        return ValueError(f"{name} has {value} in row {row}, column {column}; remove or replace it")
+    wider = ", or use dtype='float64'" if dtype == np.float32 else ""
+    return ValueError(f"{name} has {before_cast} in row {row}, column {column}, too large for {dtype}; scale it{wider}")
 
 
 class Targets(NamedTuple):
@@ -141,23 +154,28 @@ def as_targets(y: Any, n: int, architecture: Architecture, name: str = "y", clas
     """Read the targets of n examples for a network with n_L outputs.
 
     - (n, n_L) numbers: one-hot rows (each a single 1) are labels 0 … n_L-1; any others are real targets.
-    - (n,) whole numbers or bools: labels 0 … n_L-1. With one output: labels where they are 0 and 1 and the output
-      is a sigmoid, else real targets.
-    - (n,) strings: labels; the classes are the sorted distinct strings, exactly n_L of them (two, with one output).
+    - (n,) whole numbers or bools: labels 0 … n_L-1. With one output: labels 0 and 1 if the output is a sigmoid,
+      else real targets.
+    - (n,) strings, or bytes in UTF-8: labels; the classes are the sorted distinct strings, exactly n_L of them (two,
+      with one output).
     - (n,) or (n, 1) real numbers: real targets of one output.
 
     `classes` are those an earlier fit found, for validation data. Raises ValueError or TypeError, saying which row.
     """
     n_out = architecture.sizes[-1]
-    if isinstance(y, np.ma.MaskedArray):
-        raise TypeError(f"{name} is a masked array; fill it first")
-    array = np.asarray(y)
+    array = _read(y, name)
     if array.shape[:1] != (n,):
         raise ValueError(f"{name} has shape {array.shape}, but there are {n} examples; give one target a row")
-    if array.dtype.kind == "O":
-        array = _from_objects(array, name)
-    if array.dtype.kind in "US" or (classes is not None and np.asarray(classes).dtype.kind in "US"):
+    array = _plain_strings(array, name)
+    named = classes is not None and classes.dtype.kind == "U"
+    if array.dtype.kind == "U":
+        if classes is not None and not named:
+            shown = reprlib.repr(classes.tolist())
+            raise ValueError(f"{name} holds strings, but the network's labels are the numbers {shown}; give those")
         return _as_named_labels(array, n_out, name, classes)
+    if named:
+        shown = reprlib.repr(classes.tolist())
+        raise ValueError(f"{name} holds {array.dtype} values, but the network's labels are {shown}; give those")
     array = as_real_array(array, name)
     if array.ndim == 2 and array.shape[1] == 1 and n_out > 1:
         array = array[:, 0]
@@ -170,20 +188,50 @@ def as_targets(y: Any, n: int, architecture: Architecture, name: str = "y", clas
             f"{name} has shape {array.shape}, but the network has {n_out} outputs; "
             f"give (n,) labels or (n, {n_out}) numbers"
         )
-    with np.errstate(over="ignore"):
-        Y = np.ascontiguousarray(array, dtype=architecture.dtype)
-    check_finite(Y, name, before_cast=array)
+    Y = cast(array, architecture.dtype, name)
     _check_range(Y, architecture, name)
     if n_out == 1:
-        binary = (
-            array.dtype.kind in "iub"
-            and architecture.activations[-1].name == "sigmoid"
-            and bool(np.isin(Y, (0, 1)).all())
-        )
-        return Targets(Y, None, np.arange(2) if binary else None)
+        output = architecture.neurons.get((len(architecture.sizes), 0), architecture.activations[-1])
+        by_label = classes is not None or (array.dtype.kind in "iub" and output.name == "sigmoid")
+        return Targets(_zeros_and_ones(Y, name) if by_label else Y, None, np.arange(2) if by_label else None)
     if ((Y == 0) | (Y == 1)).all() and (Y.sum(axis=1) == 1).all():
         return Targets(None, np.argmax(Y, axis=1).astype(np.int64), np.arange(n_out))
     return Targets(Y, None, None)
+
+
+def _zeros_and_ones(Y: np.ndarray, name: str) -> np.ndarray:
+    wrong = (Y[:, 0] != 0) & (Y[:, 0] != 1)
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise ValueError(
+            f"{name}[{row}] is {Y[row, 0]:g}, but the labels of one sigmoid output are 0 and 1; for real targets give "
+            f"float numbers, and an output that reaches them (output='identity', say)"
+        )
+    return Y
+
+
+def _read(given: Any, name: str) -> np.ndarray:
+    """`given` as an array of whatever it holds."""
+    if isinstance(given, np.ma.MaskedArray):
+        raise TypeError(f"{name} is a masked array, and training has no masks; fill it first, {name}.filled(0) say")
+    try:
+        return np.asarray(given)
+    except ValueError as error:
+        raise ValueError(f"{name} is not rectangular: {error}") from None
+    except (TypeError, RuntimeError) as error:  # a tensor that requires grad, or lives elsewhere
+        raise TypeError(f"{name} cannot be read as an array: {error}") from None
+
+
+def _plain_strings(array: np.ndarray, name: str) -> np.ndarray:
+    """Strings of every kind as NumPy's own (dtype kind U), and objects as what they are; numbers unchanged."""
+    if array.dtype.kind in "OT":  # T: NumPy's strings of variable width
+        return _from_objects(array.astype(object), name)
+    if array.dtype.kind == "S":
+        try:
+            return np.char.decode(array, "utf-8")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{name} holds bytes that are not UTF-8: {error}; decode them yourself") from None
+    return array
 
 
 def _from_objects(array: np.ndarray, name: str) -> np.ndarray:
@@ -218,16 +266,20 @@ def _as_named_labels(array: np.ndarray, n_out: int, name: str, classes: Any) -> 
     if array.ndim != 1:
         raise ValueError(f"{name} holds strings in shape {array.shape}; give one label a row, shape (n,)")
     found = np.unique(array)
-    known = found if classes is None else np.asarray(classes)
+    known = found if classes is None else classes
     expected = 2 if n_out == 1 else n_out
     if classes is None and len(found) != expected:
         shown = ", ".join(map(str, found[:6])) + (", …" if len(found) > 6 else "")
-        raise ValueError(f"{name} has {len(found)} distinct labels ({shown}), but the network tells {expected} apart")
+        raise ValueError(
+            f"{name} has {len(found)} distinct labels ({shown}), but the network tells {expected} apart; give it as "
+            f"many outputs as there are labels (or one, for two)"
+        )
     at = np.clip(np.searchsorted(known, array), 0, len(known) - 1)
     unknown = known[at] != array
     if unknown.any():
         row = int(np.argmax(unknown))
-        raise ValueError(f"{name}[{row}] is {array[row]!r}, which is none of the classes {list(map(str, known))}")
+        shown = reprlib.repr(known.tolist())
+        raise ValueError(f"{name}[{row}] is {str(array[row])!r}, which is none of the classes {shown}")
     labels = at.astype(np.int64)
     if n_out == 1:
         return Targets(labels[:, np.newaxis].astype(np.float64), None, known)
@@ -242,8 +294,8 @@ def _check_range(Y: np.ndarray, architecture: Architecture, name: str) -> None:
     if wrong.any():
         i, j = np.unravel_index(int(np.argmax(wrong)), Y.shape)
         raise ValueError(
-            f"{name} has {Y[i, j]} in row {i}, column {j}, but cost {architecture.cost.name!r} needs targets in [0, 1]; "
-            f"scale them, or use cost='quadratic'"
+            f"{name} has {Y[i, j]} in row {i}, column {j}, but cost {architecture.cost.name!r} needs targets in "
+            f"[0, 1]; scale them, or use cost='quadratic'"
         )
 
 
@@ -256,12 +308,14 @@ def as_columns(x: Any, n: int, name: str) -> np.ndarray:
     """One column (n, 1) or a matrix of columns (n, m), as the book writes vectors. Its dtype is kept."""
     array = as_real_array(x, name)
     if array.ndim != 2:
+        call = f"{name}.reshape(-1, 1)" if name.isidentifier() else "reshape(-1, 1)"
         raise ValueError(
             f"{name} has shape {array.shape}, but the network takes columns: ({n}, 1), or ({n}, m) for m of them; "
-            f"use {name}.reshape(-1, 1)"
+            f"use {call}"
         )
     if array.shape[0] != n:
-        raise ValueError(f"{name} has shape {array.shape}, but the network takes columns of {n} numbers, ({n}, 1)")
+        hint = "; it is a row, use its transpose" if array.shape[1] == n else ""
+        raise ValueError(f"{name} has shape {array.shape}, but the network takes columns of shape ({n}, 1){hint}")
     return array
 
 
@@ -271,26 +325,39 @@ def stack_columns(columns: Sequence[Any], n: int, name: str) -> np.ndarray:
         if shape != (n, 1):
             as_columns(columns[i], n, f"{name}[{i}]")
             raise ValueError(f"{name}[{i}] has shape {shape}, but each example is one column, ({n}, 1)")
-    stacked = np.concatenate(columns).reshape(len(columns), n)
-    return as_real_array(stacked, name)
+    stacked = as_real_array(np.concatenate(columns), name)
+    return stacked.reshape(len(columns), n)
 
 
 def stack_pairs(pairs: Iterable[Any], architecture: Architecture, name: str) -> Examples:
     """The book's training data, [(x, y), …] with columns x (n_1, 1) and y (n_L, 1), as checked matrices."""
     inputs, targets = _split_pairs(pairs, name)
-    X = stack_columns(inputs, architecture.sizes[0], f"{name} inputs")
-    check_finite(X, f"{name} inputs")
-    Y = stack_columns(targets, architecture.sizes[-1], f"{name} targets")
-    check_finite(Y, f"{name} targets")
+    X = _stack(inputs, architecture.sizes[0], architecture.dtype, f"{name} inputs")
+    Y = _stack(targets, architecture.sizes[-1], architecture.dtype, f"{name} targets")
     return Examples(X, Y)
+
+
+def _stack(columns: list[Any], n: int, dtype: np.dtype, name: str) -> np.ndarray:
+    """Columns as the rows of a checked matrix, in their own dtype if that holds no more than the network's."""
+    stacked = stack_columns(columns, n, name)
+    if stacked.dtype.kind == "f" and stacked.dtype.itemsize > dtype.itemsize:
+        return cast(stacked, dtype, name)
+    check_finite(stacked, name)
+    return stacked
 
 
 def stack_labelled(pairs: Iterable[Any], architecture: Architecture, name: str) -> tuple[np.ndarray, list[Any]]:
     """The book's test data, [(x, label), …], as a checked matrix and the list of labels."""
     inputs, labels = _split_pairs(pairs, name)
-    X = stack_columns(inputs, architecture.sizes[0], f"{name} inputs")
-    check_finite(X, f"{name} inputs")
-    return X, labels
+    for i, label in enumerate(labels):
+        if isinstance(label, np.ndarray) and label.ndim:
+            if label.size != 1:
+                raise ValueError(
+                    f"{name}[{i}] has a label of shape {label.shape}, but test labels are whole numbers; use "
+                    f"int(np.argmax(y))"
+                )
+            labels[i] = label.item()
+    return _stack(inputs, architecture.sizes[0], architecture.dtype, f"{name} inputs"), labels
 
 
 def _split_pairs(pairs: Iterable[Any], name: str) -> tuple[list[Any], list[Any]]:
