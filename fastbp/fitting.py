@@ -15,6 +15,7 @@ from fastbp.architecture import Architecture
 from fastbp.engines import matrix
 from fastbp.history import History
 from fastbp.optimizers import SGD
+from fastbp.order import Order
 from fastbp.training import Trainer
 
 if TYPE_CHECKING:
@@ -55,22 +56,26 @@ def fit(
     examples, classes = read_examples(network.architecture, X, y)
     judge = None
     if validation_data is not None:
-        judge = Judge(network.architecture, *validation_data, name="validation_data", classes=classes)
+        X_held_out, y_held_out = _pair(validation_data)
+        judge = Judge(
+            network._effective_architecture(), X_held_out, y_held_out, name="validation_data", classes=classes
+        )
     n = len(examples)
-    draw = np.random.shuffle if network._rng is None else network._rng.shuffle
     with _progress(epochs, n, verbose, classes is not None) as report:
         engine = network._start_engine(examples, batch_size)
         trainer = Trainer(engine, min(batch_size, n), decay=lmbda / n)
-        history, order = History(engine=engine.name), np.arange(n)
+        history, order = History(engine=engine.name), Order(network._shuffle, list(range(n)))
+        rows = np.arange(n)
         watch = None if judge is None else _Watch(judge, engine)
         network.classes_ = classes
+        published = False
         try:
             for epoch in range(epochs):
-                if shuffle:
-                    draw(order)
+                rows = order.next() if shuffle else rows
+                published = False
                 began = time.perf_counter()
-                trainer.run_epoch(epoch, order, optimizer.eta, report.examples_done)
-                seconds = time.perf_counter() - began
+                trainer.run_epoch(epoch, rows, optimizer.eta, report.examples_done)
+                seconds = max(time.perf_counter() - began, 1e-9)
                 record = {
                     "epoch": epoch,
                     "eta": optimizer.eta,
@@ -78,16 +83,28 @@ def fit(
                     "examples_per_second": n / seconds,
                 }
                 if watch is not None:
-                    record["validation_cost"], record["validation_score"] = watch.judge()
+                    record["validation_cost"], record["validation_score"] = watch.judge(trainer.engine)
+                    if network._overrides("feedforward"):
+                        network._publish(trainer.engine)
+                        record["validation_score"] = watch.of.score(network.outputs(watch.of.examples.X))
                 history.epochs.append(record)
                 report.epoch_done(record)
                 if callbacks:
-                    network._publish(engine)
+                    published = True
+                    network._publish(trainer.engine)
                     for callback in callbacks:
                         callback.on_epoch_end(network, record)
+                    trainer.engine = network._take_up(trainer.engine, examples, batch_size)
         finally:  # after an interrupt or a divergence too: the last finite parameters
-            network._publish(engine)
+            if not published:
+                network._publish(trainer.engine)
     return history
+
+
+def _pair(validation_data: Any) -> tuple[Any, Any]:
+    if not isinstance(validation_data, tuple | list) or len(validation_data) != 2:
+        raise TypeError(f"validation_data must be a pair (X, y), got {type(validation_data).__name__}")
+    return validation_data[0], validation_data[1]
 
 
 def read_examples(
@@ -101,7 +118,8 @@ def read_examples(
 
 def score(network: "Network", X: Any, y: Any) -> float:
     """See `Network.score`."""
-    return Judge(network.architecture, X, y, name="score's data", classes=network.classes_).judge_network(network)[1]
+    judge = Judge(network.architecture, X, y, name="score's data", classes=network.classes_)
+    return judge.score(network.outputs(judge.examples.X))
 
 
 class Judge:
@@ -117,7 +135,7 @@ class Judge:
     def judge_network(self, network: "Network") -> tuple[float, float]:
         """(cost, score) of a network of this architecture with its present parameters."""
         linear = linear_output(self.architecture)
-        return self.judge(matrix.outputs(linear, network.biases, network.weights, self.examples.X))
+        return self.judge(matrix.outputs(linear, *network._parameters(), self.examples.X))
 
     def judge(self, Z: np.ndarray) -> tuple[float, float]:
         """(cost, score) from the weighted inputs Z^L, (n, n_L): of a saturated output only z still tells the cost.
@@ -145,9 +163,9 @@ class Judge:
 
 def _places(y: Any, classes: Any, name: str) -> Any:
     """Labels as their places among classes that are whole numbers other than 0, 1, 2 …; any other y as it is."""
-    labels = np.asarray(y)
     if classes is None or classes.dtype.kind not in "iu" or (classes == np.arange(len(classes))).all():
         return y
+    labels = np.asarray(y)
     if labels.ndim != 1 or labels.dtype.kind not in "iub":
         return y
     places = np.clip(np.searchsorted(classes, labels), 0, len(classes) - 1)
@@ -172,13 +190,13 @@ class _Watch:
     """A judge beside a running engine: a second engine of its kind, which gives Z^L, takes over the parameters."""
 
     def __init__(self, judge: Judge, running: engines.Engine) -> None:
-        self.of, self.running = judge, running
+        self.of = judge
         linear = linear_output(judge.architecture)
         self.engine = engines.create(running.name, linear, running.theta(), judge.examples.rows(0, 1), 1)
         self.prepared = self.engine.prepare(judge.examples)
 
-    def judge(self) -> tuple[float, float]:
-        self.engine.restore_state(self.running.save_state())
+    def judge(self, running: engines.Engine) -> tuple[float, float]:
+        self.engine.restore_state(running.save_state())
         return self.of.judge(self.engine.outputs(self.prepared))
 
 

@@ -1,5 +1,6 @@
 """A network as a file: what is written, and how it is read back, over the file format of `modelfile`."""
 
+import reprlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,7 @@ def save(network: "Network", path: str | Path) -> None:
     if scaling is not None:
         tensors["input_shift"], tensors["input_scale"] = (np.asarray(part, np.float64) for part in scaling[1:])
     metadata = {
-        "sizes": network.sizes,
+        "sizes": list(built.sizes),
         "activations": [activation.name for activation in built.activations],
         "cost": built.cost.name,
         "neurons": [[l, j, neuron.name] for (l, j), neuron in built.neurons.items()],
@@ -69,9 +70,7 @@ def _rebuild(tensors: dict[str, np.ndarray], metadata: dict[str, Any]) -> "Netwo
             f"{theta.dtype} {theta.shape}"
         )
     network = Network.__new__(Network)
-    network._rng = None
     network._set_up(built, metadata["engine"], *parameters.views(built.sizes, theta))
-    network._shuffle = network._default_shuffle()
     network.classes_ = _classes(tensors, metadata, built.sizes[-1])
     if "input_shift" in tensors:
         network.input_scaling = (
@@ -89,10 +88,17 @@ def _known(name: Any) -> str:
 
 
 def _classes(tensors: dict[str, np.ndarray], metadata: dict[str, Any], n_out: int) -> np.ndarray | None:
-    names = metadata["classes"]
-    classes = tensors.get("classes") if names is None else np.array(names, dtype=np.str_)
-    if classes is not None and classes.shape != (2 if n_out == 1 else n_out,):
-        raise ValueError(f"{n_out} outputs cannot stand for classes of shape {classes.shape}")
+    names, classes = metadata["classes"], tensors.get("classes")
+    if names is not None:
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise TypeError(f"classes are names or whole numbers, the file has {reprlib.repr(names)}")
+        classes = np.array(names, dtype=np.str_)
+    if classes is None:
+        return None
+    if classes.shape != (2 if n_out == 1 else n_out,) or classes.dtype.kind not in "iU":
+        raise ValueError(f"{n_out} outputs cannot stand for classes of {classes.dtype} {classes.shape}")
+    if not (classes[:-1] < classes[1:]).all():
+        raise ValueError("the classes are not sorted, or not distinct")
     return classes
 
 

@@ -4,28 +4,34 @@ Someone with the book's code changes one import. What they can see is as it was:
 lines, lists of plain arrays, methods to override. What happens inside a call of `SGD` is left to the engines.
 """
 
+import functools
+import math
 import operator
+import random
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
+from fastbp import activations, data, engines, initializers, optimizers, parameters
 from fastbp import architecture as _architecture
-from fastbp import data, engines, initializers, optimizers, parameters
 from fastbp.activations import Activation, sigmoid, sigmoid_prime
 from fastbp.architecture import Architecture
 from fastbp.engines import matrix, plan, reference
+from fastbp.errors import DivergenceError
 from fastbp.history import History
 from fastbp.order import Order
-from fastbp.training import Trainer
+from fastbp.training import Trainer, divergence_advice
 
 __all__ = ["Network", "load", "sigmoid", "sigmoid_prime"]
 
 Columns = np.ndarray  # (n, 1), or (n, m) for m of them
 Pairs = Iterable[tuple[Any, Any]]
+Shuffle = Callable[[Any], None]
 
 
 class Network:
@@ -49,6 +55,13 @@ class Network:
     Raises ValueError or TypeError that say which argument to change, and to what.
     """
 
+    # What a subclass lacks whose __init__ sets the book's four attributes itself, and does not call this one.
+    engine = "auto"
+    classes_: np.ndarray | None = None
+    input_scaling: tuple[str, Any, Any] | None = None
+    _rng: np.random.Generator | None = None
+    _given_shuffle: Shuffle | None = None
+
     def __init__(
         self,
         sizes: Sequence[int],
@@ -61,17 +74,18 @@ class Network:
         dtype: Any = "float64",
         engine: str = "auto",
         seed: int | None = None,
-        shuffle: Callable[[Any], None] | None = None,
+        shuffle: Shuffle | None = None,
     ) -> None:
         built = _architecture.build(sizes, hidden, output, cost, neurons, dtype)
         plan.check_engine(engine, built)
         if shuffle is not None and not callable(shuffle):
             raise TypeError(f"shuffle must be a callable that permutes a list in place, got {shuffle!r}")
-        self._rng = None if seed is None else np.random.default_rng(seed)
+        if seed is not None:
+            self._rng = np.random.default_rng(_whole(seed, "seed", least=0))
         source = np.random.standard_normal if self._rng is None else self._rng.standard_normal
         biases, weights = initializers.draw(initializer, built.sizes, source)
         self._set_up(built, engine, biases, weights)
-        self._shuffle = shuffle or self._default_shuffle()
+        self._given_shuffle = shuffle
 
     def _set_up(self, built: Architecture, engine: str, biases: list, weights: list) -> None:
         self.architecture = built
@@ -83,14 +97,39 @@ class Network:
         # The labels the outputs stand for; None where the outputs are numbers.
         self.classes_ = np.arange(self.sizes[-1]) if self.sizes[-1] > 1 else None
         # ("affine", shift, scale): how raw inputs became X, kept for whoever loads the model.
-        self.input_scaling: tuple[str, Any, Any] | None = None
+        self.input_scaling = None
 
-    def _default_shuffle(self) -> Callable[[Any], None]:
-        return np.random.shuffle if self._rng is None else self._rng.shuffle
+    @functools.cached_property
+    def architecture(self) -> Architecture:
+        """Sizes, activations, cost and dtype, checked; here for a network that only has the book's `sizes`."""
+        return _architecture.build(self.sizes, "sigmoid", "sigmoid", "quadratic", None, "float64")
 
-    @property
+    @functools.cached_property
     def dtype(self) -> np.dtype:
         return self.architecture.dtype
+
+    def _default_shuffle(self) -> Shuffle:
+        return np.random.shuffle
+
+    @property
+    def _shuffle(self) -> Shuffle:
+        if self._given_shuffle is not None:
+            return self._given_shuffle
+        return self._default_shuffle() if self._rng is None else self._rng.shuffle
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickle and copy: the global shuffles by name, or a copy would shuffle by a generator of its own."""
+        state = dict(self.__dict__)
+        for name, shuffle in _GLOBAL_SHUFFLES.items():
+            if state.get("_given_shuffle") == shuffle:
+                state["_given_shuffle"] = name
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        given = state.get("_given_shuffle")
+        if isinstance(given, str):
+            state = {**state, "_given_shuffle": _GLOBAL_SHUFFLES[given]}
+        self.__dict__.update(state)
 
     def __repr__(self) -> str:
         built = self.architecture
@@ -111,7 +150,7 @@ class Network:
         Raises ValueError for other shapes (a 1-D vector would broadcast to nonsense), NaN and infinity.
         """
         a = self._column(a, 0, "a")
-        return reference.feedforward(self._effective_architecture(), self.biases, self.weights, a)
+        return self._cast(reference.feedforward(self._effective_architecture(), *self._parameters(), a))
 
     def SGD(
         self,
@@ -127,13 +166,14 @@ class Network:
         iterable is read once. test_data: pairs (x, label); after each epoch "Epoch j: correct / n" is printed.
         A last mini-batch that is not full counts with its own length.
 
-        A subclass that overrides update_mini_batch, backprop, cost_derivative, feedforward or evaluate is trained one
-        example at a time through its own methods. Raises ValueError for empty or unfitting data, DivergenceError when
-        parameters stop being finite.
+        Overridden methods (in a subclass, or on the instance or the class) are called where the book calls them; with
+        an update_mini_batch, backprop, cost_derivative or sigmoid of your own that is one example at a time.
+
+        Raises ValueError for empty or unfitting data, DivergenceError when parameters stop being finite.
         """
         epochs = _whole(epochs, "epochs", least=0)
         mini_batch_size = _whole(mini_batch_size, "mini_batch_size", least=1)
-        eta = optimizers.SGD(float(eta)).eta
+        eta = _number(eta, "eta")
         pairs = training_data if isinstance(training_data, list) else list(training_data)
         tests = None if test_data is None else test_data if isinstance(test_data, list) else list(test_data)
         if self._is_custom("update_mini_batch", "backprop", "cost_derivative"):
@@ -149,31 +189,49 @@ class Network:
             )
         for epoch in range(epochs):
             self._shuffle(pairs)
-            for start in range(0, len(pairs), batch_size):
-                self.update_mini_batch(pairs[start : start + batch_size], eta)
+            for batch, start in enumerate(range(0, len(pairs), batch_size)):
+                before = self.biases, self.weights
+                try:
+                    self.update_mini_batch(pairs[start : start + batch_size], eta)
+                except DivergenceError as error:
+                    raise DivergenceError(epoch, batch, error.advice) from None
+                if not _all_finite(*self.biases, *self.weights):
+                    self.biases, self.weights = before  # whole, unless the user's own step changed the arrays in place
+                    raise DivergenceError(epoch, batch, divergence_advice(eta))
             self._print_epoch(epoch, tests, lambda: self.evaluate(tests or []))
 
     def _sgd_by_engine(self, pairs: list, epochs: int, batch_size: int, eta: float, tests: list | None) -> None:
         examples = data.stack_pairs(pairs, self.architecture, "training_data")
-        engine = self._start_engine(examples, batch_size)
-        trainer, order = Trainer(engine, min(batch_size, len(pairs))), Order(self._shuffle, pairs)
         own_evaluate = self._is_custom("evaluate", "feedforward")
         if tests and not own_evaluate:
             X, labels = data.stack_labelled(tests, self.architecture, "test_data")
+        engine = self._start_engine(examples, batch_size)
+        trainer, order = Trainer(engine, min(batch_size, len(pairs))), Order(self._shuffle, pairs)
+        if tests and not own_evaluate:
             prepared = engine.prepare(data.Examples(X))
 
         def correct() -> int:
-            if own_evaluate:
-                self._publish(engine)
-                return self.evaluate(tests or [])
-            return _count_correct(engine.outputs(prepared), labels)
+            return _count_correct(trainer.engine.outputs(prepared), labels)
+
+        published = False
+
+        def own_correct() -> int:
+            nonlocal published
+            published = True
+            self._publish(trainer.engine)
+            count = self.evaluate(tests or [])
+            trainer.engine = self._take_up(trainer.engine, examples, batch_size)
+            return count
 
         try:
             for epoch in range(epochs):
-                trainer.run_epoch(epoch, order.next(visible=own_evaluate), eta)
-                self._print_epoch(epoch, tests, correct)
+                rows = order.next(visible=own_evaluate)
+                published = False
+                trainer.run_epoch(epoch, rows, eta)
+                self._print_epoch(epoch, tests, own_correct if own_evaluate else correct)
         finally:  # after an interrupt or a divergence too: what was learned, and the list as far as it was shuffled
-            self._publish(engine)
+            if not published:
+                self._publish(trainer.engine)
             order.apply()
 
     @staticmethod
@@ -184,21 +242,33 @@ class Network:
             print(f"Epoch {epoch} complete")
 
     def update_mini_batch(self, mini_batch: Pairs, eta: float) -> None:
-        """One step of gradient descent on a list of pairs (x, y): θ ← θ - (η/m) Σ ∂C_x/∂θ."""
+        """One step of gradient descent on a list of pairs (x, y): θ ← θ - (η/m) Σ ∂C_x/∂θ.
+
+        Raises ValueError for an empty or unfitting list; DivergenceError if a parameter would stop being finite, and
+        then leaves them as they were.
+        """
         pairs = list(mini_batch)
+        if not pairs:
+            raise ValueError("mini_batch is empty; give at least one pair (x, y) (an iterator can be read only once)")
+        biases, weights = self.biases, self.weights
         if self._is_custom("backprop", "cost_derivative"):
-            nabla_b = [np.zeros(b.shape) for b in self.biases]
-            nabla_w = [np.zeros(w.shape) for w in self.weights]
+            nabla_b = [np.zeros(b.shape) for b in biases]
+            nabla_w = [np.zeros(w.shape) for w in weights]
             for x, y in pairs:
                 delta_nabla_b, delta_nabla_w = self.backprop(x, y)
                 nabla_b = [nb + dnb for nb, dnb in zip(nabla_b, delta_nabla_b, strict=True)]
                 nabla_w = [nw + dnw for nw, dnw in zip(nabla_w, delta_nabla_w, strict=True)]
         else:
             examples = data.stack_pairs(pairs, self.architecture, "mini_batch")
+            biases, weights = self._parameters()
             nabla_b, nabla_w = self._gradient(examples)
-        rate = eta / len(pairs)
-        self.weights = [self._cast(w - rate * nw) for w, nw in zip(self.weights, nabla_w, strict=True)]
-        self.biases = [self._cast(b - rate * nb) for b, nb in zip(self.biases, nabla_b, strict=True)]
+        rate = _number(eta, "eta") / len(pairs)
+        with np.errstate(over="ignore", invalid="ignore"):
+            weights = [self._cast(w - rate * nw) for w, nw in zip(weights, nabla_w, strict=True)]
+            biases = [self._cast(b - rate * nb) for b, nb in zip(biases, nabla_b, strict=True)]
+        if not _all_finite(*biases, *weights):
+            raise DivergenceError(None, None, divergence_advice(eta))
+        self.biases, self.weights = biases, weights
 
     def backprop(self, x: Columns, y: Columns) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """(nabla_b, nabla_w), layer by layer like `biases` and `weights`: the gradient of the cost C_x of one example.
@@ -207,29 +277,38 @@ class Network:
         matrices. Computed in the network's engine; "auto" takes plain matrix products here, since a single call
         would not repay the loading of compiled code. Raises ValueError for shapes that do not fit.
         """
-        x, y = self._column(x, 0, "x"), self._column(y, -1, "y")
+        x = self._column(x, 0, "x")
+        if self._overrides("cost_derivative") and x.shape[1] == 1:
+            return self._by_column(x, y)  # what y may be is between the user's own cost and the user's own data
+        y = self._column(y, -1, "y")
         if x.shape[1] != y.shape[1]:
             raise ValueError(f"x has {x.shape[1]} columns and y has {y.shape[1]}; give one target for each input")
-        if self._is_custom("cost_derivative"):
-            columns = [
-                reference.backprop(
-                    self._effective_architecture(),
-                    self.biases,
-                    self.weights,
-                    x[:, [i]],
-                    y[:, [i]],
-                    self.cost_derivative,
-                )
-                for i in range(x.shape[1])
-            ]
-            return tuple([sum(parts) for parts in zip(*nablas, strict=True)] for nablas in zip(*columns, strict=True))  # type: ignore[return-value]
-        return self._gradient(data.Examples(np.ascontiguousarray(x.T), y.T))
+        if x.shape[1] == 0:
+            raise ValueError(f"x has shape {x.shape}: no column; give at least one example")
+        if not self._is_custom("cost_derivative"):
+            return self._gradient(data.Examples(np.ascontiguousarray(x.T), y.T))
+        nabla_b, nabla_w = self._by_column(x[:, [0]], y[:, [0]])
+        for i in range(1, x.shape[1]):
+            delta_b, delta_w = self._by_column(x[:, [i]], y[:, [i]])
+            nabla_b = [nb + dnb for nb, dnb in zip(nabla_b, delta_b, strict=True)]
+            nabla_w = [nw + dnw for nw, dnw in zip(nabla_w, delta_w, strict=True)]
+        return nabla_b, nabla_w
+
+    def _by_column(self, x: Columns, y: Any) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """`backprop` of one example, with the cost_derivative and the sigmoid of the user's own."""
+        nabla_b, nabla_w = reference.backprop(
+            self._effective_architecture(), *self._parameters(), x, y, self.cost_derivative
+        )
+        return [self._cast(nb) for nb in nabla_b], [self._cast(nw) for nw in nabla_w]
 
     def _gradient(self, examples: data.Examples) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """The sum over examples of ∂C/∂b and ∂C/∂w, in the network's engine."""
         built = self.architecture
+        plan.check_engine(self.engine, built)
         if self.engine == "auto":
-            X = examples.X.astype(built.dtype, copy=False)
-            return matrix.backprop(built, self.biases, self.weights, X, examples.one_hot(self.sizes[-1], built.dtype))
+            X, Y = examples.X.astype(built.dtype, copy=False), examples.one_hot(built.sizes[-1], built.dtype)
+            nabla_b, nabla_w = matrix.backprop(built, *self._parameters(), X, Y)
+            return [self._cast(nb) for nb in nabla_b], [self._cast(nw) for nw in nabla_w]
         engine = engines.create(self.engine, built, self._theta(), examples, len(examples))
         return parameters.views(built.sizes, engine.gradient(np.arange(len(examples))))
 
@@ -241,7 +320,7 @@ class Network:
         if not pairs:
             return 0
         X, labels = data.stack_labelled(pairs, self.architecture, "test_data")
-        return _count_correct(matrix.outputs(self.architecture, self.biases, self.weights, X), labels)
+        return _count_correct(matrix.outputs(self.architecture, *self._parameters(), X), labels)
 
     def cost_derivative(self, output_activations: Columns, y: Columns) -> Columns:
         """∂C_x/∂a for the output activations, (n_L, 1); for the quadratic cost, the book's a - y."""
@@ -266,30 +345,44 @@ class Network:
         callbacks: Sequence[Any] = (),
         verbose: bool | None = None,
     ) -> History:
-        """Train on the rows of X, (n, n_1), and the targets y; see `data.as_targets` for what y may be.
+        """Train on the rows of X, (n, n_1), and the targets y, (n,) labels or numbers, or (n, n_L).
+
+        Whole numbers 0 … n_L-1, strings and one-hot rows are labels (`classes_` holds them afterwards); anything else
+        are real targets. With one output, whole numbers 0 and 1 are labels if it is a sigmoid.
 
         eta, or optimizer=fastbp.SGD(eta): the step size. lmbda: the book's L2 regularisation, W ← (1 - ηλ/n) W at each
         step, n the number of examples. validation_data: (X, y), judged after each epoch. callbacks: objects with a
-        method on_epoch_end(network, record). verbose: True prints a line an epoch, False nothing, None shows a
-        progress bar if the standard error is a terminal.
+        method on_epoch_end(network, record); parameters they change are trained on. shuffle: False keeps the order of
+        the rows. verbose: True prints a line an epoch, False nothing, None shows a progress bar if the standard error
+        is a terminal.
 
         X in the network's dtype and C order is used as it is, without a copy. The arrays are never changed. Returns the
         History of the epochs. Raises ValueError or TypeError for data that do not fit, before anything is changed;
-        DivergenceError when a parameter stops being finite, with the last finite parameters kept.
+        DivergenceError when a parameter stops being finite, with the last finite parameters kept. A subclass with an
+        update_mini_batch, backprop or cost_derivative of its own is refused: fit would not call them.
         """
         from fastbp import fitting
 
+        for name in ("update_mini_batch", "backprop", "cost_derivative"):
+            if self._overrides(name):
+                raise TypeError(
+                    f"fit computes gradients in the engine and would not call this network's own {name}; train it with "
+                    f"SGD, which does"
+                )
+        step = None if eta is None else _number(eta, "eta")
         return fitting.fit(
             self, X, y, epochs=_whole(epochs, "epochs", least=0), batch_size=_whole(batch_size, "batch_size", least=1),
-            optimizer=fitting.one_optimizer(eta, optimizer), lmbda=lmbda, validation_data=validation_data,
-            shuffle=shuffle, callbacks=callbacks, verbose=verbose,
+            optimizer=fitting.one_optimizer(step, optimizer), lmbda=_number(lmbda, "lmbda"),
+            validation_data=validation_data, shuffle=shuffle, callbacks=callbacks, verbose=verbose,
         )  # fmt: skip
 
     def outputs(self, X: Any) -> np.ndarray:
         """A^L, (n, n_L), for the rows of X, (n, n_1). Raises ValueError for shapes that do not fit, NaN, infinity."""
-        X = data.as_inputs(X, self.sizes[0], self.dtype)
-        self._theta()  # the arrays may be the user's own: check their shapes
-        return matrix.outputs(self.architecture, self.biases, self.weights, X)
+        X = data.as_inputs(X, self.architecture.sizes[0], self.architecture.dtype)
+        if not self._overrides("feedforward"):
+            return matrix.outputs(self._effective_architecture(), *self._parameters(), X)
+        rows = X.toarray() if data.is_sparse(X) else X
+        return self._cast(np.vstack([self.feedforward(row.reshape(-1, 1)).reshape(1, -1) for row in rows]))
 
     def predict(self, X: Any) -> np.ndarray:
         """Labels, (n,), for the rows of X if the network learned labels (`classes_`); else values, (n, n_L) or (n,)."""
@@ -318,32 +411,57 @@ class Network:
     # --------------------------------------------------------------------------------------------------------
 
     def _theta(self) -> np.ndarray:
-        """The parameters as one new vector; ValueError if the user has put arrays of other shapes in their place."""
-        return parameters.flatten(self.sizes, self.biases, self.weights, self.dtype)
+        """The parameters as one new vector; ValueError if the user's own arrays do not fit, or are not finite."""
+        built = self.architecture
+        theta = parameters.flatten(built.sizes, self.biases, self.weights, built.dtype)
+        if not np.isfinite(theta).all():
+            for name, arrays in (("biases", self.biases), ("weights", self.weights)):
+                for i, array in enumerate(arrays):
+                    data.check_finite(self._cast(np.asarray(array)), f"{name}[{i}]")
+        return theta
+
+    def _parameters(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """(biases, weights), checked and in the network's dtype: the lists may hold arrays of the user's own."""
+        built = self.architecture
+        return parameters.checked(built.sizes, self.biases, self.weights, built.dtype)
 
     def _publish(self, engine: engines.Engine) -> None:
         """New lists of views of a new vector: what a user took from the old ones stays as it was."""
-        self.biases, self.weights = parameters.views(self.sizes, engine.theta())
+        self.biases, self.weights = parameters.views(self.architecture.sizes, engine.theta())
 
     def _start_engine(self, examples: data.Examples, batch_size: int) -> engines.Engine:
-        name = self.engine
+        built, name = self._effective_architecture(), self.engine
+        plan.check_engine(name, built)
         if name == "auto":
-            name = plan.make_plan(self.architecture, batch_size, plan.density(examples.X)).engine
-        return engines.create(name, self.architecture, self._theta(), examples, min(batch_size, len(examples)))
+            name = plan.make_plan(built, batch_size, plan.density(examples.X)).engine
+        rows = min(batch_size, len(examples))
+        _architecture.check_batch(built, rows)
+        return engines.create(name, built, self._theta(), examples, rows)
+
+    def _take_up(self, engine: engines.Engine, examples: data.Examples, batch_size: int) -> engines.Engine:
+        """The engine to go on with: a new one if the parameters are no longer those this one has published."""
+        if np.array_equal(self._theta(), engine.theta()):
+            return engine
+        return self._start_engine(examples, batch_size)
 
     def _cast(self, array: np.ndarray) -> np.ndarray:
-        return array.astype(self.dtype, copy=False)
+        return array.astype(self.architecture.dtype, copy=False)
 
     def _column(self, x: Any, layer: int, name: str) -> np.ndarray:
-        columns = self._cast(data.as_columns(x, self.sizes[layer], name))
-        data.check_finite(columns, name)
+        built = self.architecture
+        array = data.as_columns(x, built.sizes[layer], name)
+        with np.errstate(over="ignore"):
+            columns = self._cast(array)
+        data.check_finite(columns, name, before_cast=array)
         return columns
 
     def _is_custom(self, *methods: str) -> bool:
-        """True if a subclass or the instance has its own version of a method, or the module's sigmoid was replaced."""
-        return self._sigmoid_is_patched() or any(
-            name in self.__dict__ or getattr(type(self), name) is not getattr(Network, name) for name in methods
-        )
+        """True if one of the methods is not ours, or the module's sigmoid was replaced."""
+        return self._sigmoid_is_patched() or self._overrides(*methods)
+
+    def _overrides(self, *methods: str) -> bool:
+        """True if a subclass, the instance or a change to the class has put another function in a method's place."""
+        return any(name in self.__dict__ or getattr(type(self), name) is not _OWN_METHODS[name] for name in methods)
 
     def _module(self) -> ModuleType:
         """The module whose `sigmoid` and `sigmoid_prime` this class computes with; students patch them there."""
@@ -351,16 +469,20 @@ class Network:
 
     def _sigmoid_is_patched(self) -> bool:
         module = self._module()
-        return module.sigmoid is not sigmoid or module.sigmoid_prime is not sigmoid_prime
+        return module.sigmoid is not activations.sigmoid or module.sigmoid_prime is not activations.sigmoid_prime
 
     def _effective_architecture(self) -> Architecture:
         """The architecture, with a patched sigmoid in the place of the built-in one."""
         if not self._sigmoid_is_patched():
             return self.architecture
-        from dataclasses import replace
-
         module, built = self._module(), self.architecture
-        own = Activation("sigmoid", module.sigmoid, module.sigmoid_prime, None, 0, 1)
+        prime = module.sigmoid_prime
+        if prime is activations.sigmoid_prime:
+
+            def prime(z: Any) -> Any:  # the book's is written with whatever its module calls sigmoid
+                return module.sigmoid(z) * (1 - module.sigmoid(z))
+
+        own = Activation("sigmoid", module.sigmoid, prime, None, 0, 1)
 
         def swap(activation: Activation) -> Activation:
             return own if activation.code == 0 else activation
@@ -370,6 +492,14 @@ class Network:
             activations=tuple(map(swap, built.activations)),
             neurons={key: swap(activation) for key, activation in built.neurons.items()},
         )
+
+
+# The methods that users replace, as they are here: any other in their place is called where the book calls it.
+_OWN_METHODS = {
+    name: Network.__dict__[name]
+    for name in ("feedforward", "evaluate", "cost_derivative", "update_mini_batch", "backprop")
+}
+_GLOBAL_SHUFFLES: dict[str, Shuffle] = {"numpy.random.shuffle": np.random.shuffle, "random.shuffle": random.shuffle}
 
 
 def load(path: str | Path) -> Network:
@@ -390,6 +520,20 @@ def _whole(value: Any, name: str, least: int) -> int:
     if number < least:
         raise ValueError(f"{name} must be at least {least}, got {number}")
     return number
+
+
+def _number(value: Any, name: str) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be a number, got {value!r}") from None
+    if not math.isfinite(number):
+        raise ValueError(f"{name} must be a finite number, got {number}")
+    return number
+
+
+def _all_finite(*arrays: Any) -> bool:
+    return all(np.isfinite(a).all() for a in arrays if isinstance(a, np.ndarray) and a.dtype.kind == "f")
 
 
 def _winners(outputs: np.ndarray) -> np.ndarray:

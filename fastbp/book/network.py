@@ -20,7 +20,7 @@ class Network(_network.Network):
     """`fastbp.Network` with the book's shuffle; all its options are open here too."""
 
     def _default_shuffle(self) -> Callable[[Any], None]:
-        return random.shuffle if self._rng is None else self._rng.shuffle
+        return random.shuffle
 
     def _module(self) -> ModuleType:
         return sys.modules[__name__]
