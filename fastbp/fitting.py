@@ -64,8 +64,9 @@ def fit(
     with _progress(epochs, n, verbose, classes is not None) as report:
         engine = network._start_engine(examples, batch_size)
         trainer = Trainer(engine, min(batch_size, n), decay=lmbda / n)
-        history, order = History(engine=engine.name), Order(network._shuffle, list(range(n)))
-        rows = np.arange(n)
+        history, rows = History(engine=engine.name), np.arange(n)
+        positions = list(range(n))  # for a shuffle of the user's own, which may want a list
+        order = Order(network._shuffle, positions, list(positions), rows.copy(), compiled=engine.name == "fused")
         watch = None if judge is None else _Watch(judge, engine)
         network.classes_ = classes
         published = False

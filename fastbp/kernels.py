@@ -1026,3 +1026,54 @@ def compress_rows(dense, rows, columns, indptr, indices, values):
             indices[at] = k
             values[at] = value
             at += value != dense.dtype.type(0)
+
+
+@compiled
+def same_rows(dense, rows, columns, start, indptr, indices, values):
+    """True if these dense rows hold the same numbers as the compressed rows from `start` on, in values' dtype.
+
+    What is stored is not zero, so a row is the same if all that is stored is there, and no more entries than that.
+    """
+    for i in range(rows):
+        row = dense[i * columns : (i + 1) * columns]
+        first, last = indptr[start + i], indptr[start + i + 1]
+        surplus = first - last
+        for k in range(columns):
+            surplus += row[k] != row.dtype.type(0)
+        for t in range(first, last):
+            surplus += values.dtype.type(row[indices[t]]) != values[t]
+        if surplus != 0:
+            return False
+    return True
+
+
+@compiled
+def shuffle_like_python(rows, state, at):
+    """Permute rows as `random.shuffle` would, from a Mersenne Twister's 624 words and its place; returns the new place.
+
+    Fisher and Yates from the last position down; each index j ≤ i from the top bits of one 32-bit word, drawn again
+    while it is too large. M. Matsumoto and T. Nishimura, "Mersenne Twister" (1998), MT19937.
+    """
+    for i in range(rows.size - 1, 0, -1):
+        shift = 32
+        while (i + 1) >> (32 - shift) > 0:
+            shift -= 1
+        j = i + 1
+        while j > i:
+            if at == 624:
+                for k in range(624):
+                    mixed = (state[k] & np.uint32(0x80000000)) | (state[(k + 1) % 624] & np.uint32(0x7FFFFFFF))
+                    odd = np.uint32(0x9908B0DF) if mixed & np.uint32(1) else np.uint32(0)
+                    state[k] = state[(k + 397) % 624] ^ (mixed >> np.uint32(1)) ^ odd
+                at = 0
+            word = state[at]
+            at += 1
+            word ^= word >> np.uint32(11)
+            word ^= (word << np.uint32(7)) & np.uint32(0x9D2C5680)
+            word ^= (word << np.uint32(15)) & np.uint32(0xEFC60000)
+            word ^= word >> np.uint32(18)
+            j = np.int64(word >> np.uint32(shift))
+        kept = rows[i]
+        rows[i] = rows[j]
+        rows[j] = kept
+    return at

@@ -25,6 +25,7 @@ from fastbp.engines import matrix, plan, reference
 from fastbp.errors import DivergenceError
 from fastbp.history import History
 from fastbp.order import Order
+from fastbp.pairs import LabelledPairs, StackedPairs, recall
 from fastbp.training import Trainer, divergence_advice
 
 __all__ = ["Network", "load", "sigmoid", "sigmoid_prime"]
@@ -61,6 +62,9 @@ class Network:
     input_scaling: tuple[str, Any, Any] | None = None
     _rng: np.random.Generator | None = None
     _given_shuffle: Shuffle | None = None
+    # The lists of the last call of SGD, stacked; the next call on the same lists compares, and takes them up again.
+    _training: StackedPairs | None = None
+    _tests: LabelledPairs | None = None
 
     def __init__(
         self,
@@ -118,8 +122,8 @@ class Network:
         return self._default_shuffle() if self._rng is None else self._rng.shuffle
 
     def __getstate__(self) -> dict[str, Any]:
-        """For pickle and copy: the global shuffles by name, or a copy would shuffle by a generator of its own."""
-        state = dict(self.__dict__)
+        """For pickle and copy: without the stacked data; the global shuffles by name, or a copy would have its own."""
+        state = {name: value for name, value in self.__dict__.items() if name not in ("_training", "_tests")}
         for name, shuffle in _GLOBAL_SHUFFLES.items():
             if state.get("_given_shuffle") == shuffle:
                 state["_given_shuffle"] = name
@@ -201,17 +205,24 @@ class Network:
             self._print_epoch(epoch, tests, lambda: self.evaluate(tests or []))
 
     def _sgd_by_engine(self, pairs: list, epochs: int, batch_size: int, eta: float, tests: list | None) -> None:
-        examples = data.stack_pairs(pairs, self.architecture, "training_data")
         own_evaluate = self._is_custom("evaluate", "feedforward")
+        training, rows = recall(self._training, StackedPairs, pairs, self.architecture, "training_data")
+        judged = None
         if tests and not own_evaluate:
-            X, labels = data.stack_labelled(tests, self.architecture, "test_data")
-        engine = self._start_engine(examples, batch_size)
-        trainer, order = Trainer(engine, min(batch_size, len(pairs))), Order(self._shuffle, pairs)
-        if tests and not own_evaluate:
-            prepared = engine.prepare(data.Examples(X))
+            judged, _ = recall(self._tests, LabelledPairs, tests, self.architecture, "test_data")
+        name = self._choose_engine(training.examples, batch_size)
+        for stacked in (training, judged):
+            if stacked is not None:
+                stacked.suit(name, self.architecture)
+        self._training, self._tests = training, judged or self._tests
+        engine = self._start_engine(training.examples, batch_size, name)
+        examples, trainer = training.examples, Trainer(engine, min(batch_size, len(pairs)))
+        order = Order(self._shuffle, pairs, training.pairs, rows, compiled=engine.name == "fused")
+        prepared = None if judged is None else engine.prepare(judged.examples)
 
         def correct() -> int:
-            return _count_correct(trainer.engine.outputs(prepared), labels)
+            assert judged is not None
+            return _count_correct(trainer.engine.outputs(prepared), judged.labels)
 
         published = False
 
@@ -233,6 +244,7 @@ class Network:
             if not published:
                 self._publish(trainer.engine)
             order.apply()
+            training.left_as(pairs, order.rows)
 
     @staticmethod
     def _print_epoch(epoch: int, tests: list | None, correct: Callable[[], int]) -> None:
@@ -429,13 +441,17 @@ class Network:
         """New lists of views of a new vector: what a user took from the old ones stays as it was."""
         self.biases, self.weights = parameters.views(self.architecture.sizes, engine.theta())
 
-    def _start_engine(self, examples: data.Examples, batch_size: int) -> engines.Engine:
-        built, name = self._effective_architecture(), self.engine
-        plan.check_engine(name, built)
-        if name == "auto":
-            name = plan.make_plan(built, batch_size, plan.density(examples.X)).engine
-        rows = min(batch_size, len(examples))
+    def _choose_engine(self, examples: data.Examples, batch_size: int) -> str:
+        built = self._effective_architecture()
+        plan.check_engine(self.engine, built)
+        if self.engine != "auto":
+            return self.engine
+        return plan.make_plan(built, batch_size, plan.density(examples.X)).engine
+
+    def _start_engine(self, examples: data.Examples, batch_size: int, name: str | None = None) -> engines.Engine:
+        built, rows = self._effective_architecture(), min(batch_size, len(examples))
         _architecture.check_batch(built, rows)
+        name = name or self._choose_engine(examples, batch_size)
         return engines.create(name, built, self._theta(), examples, rows)
 
     def _take_up(self, engine: engines.Engine, examples: data.Examples, batch_size: int) -> engines.Engine:

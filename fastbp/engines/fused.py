@@ -3,6 +3,7 @@
 The equations themselves stand in `kernels.py` (look for `# BP1` … `# BP4`); this module lays out memory for them.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -124,27 +125,51 @@ def kernel_data(examples: Examples, architecture: Architecture) -> kernels.Data:
     dtype = architecture.dtype
     dense, indptr = np.empty(0, dtype), np.empty(0, np.int64)
     indices, values = np.empty(0, np.int32), np.empty(0, dtype)
-    X = examples.X
+    X = compress(examples.X, dtype)
     if is_sparse(X):
         indptr, indices = X.indptr.astype(np.int64, copy=False), X.indices.astype(np.int32, copy=False)
         values = X.data.astype(dtype, copy=False)
     else:
-        X = np.ascontiguousarray(X, None if X.dtype.name in ("float32", "float64") else dtype)
-        counts = np.empty(len(X), np.int64)
-        kernels.count_nonzeros(_writable(X.reshape(-1)), *X.shape, counts)
-        if counts.sum() < SPARSE_BELOW * X.size:
-            indptr = np.concatenate([[0], np.cumsum(counts)])
-            room = int(indptr[-1]) + X.shape[1]
-            indices, values = np.empty(room, np.int32), np.empty(room, dtype)
-            kernels.compress_rows(_writable(X.reshape(-1)), *X.shape, indptr, indices, values)
-        else:
-            dense = X.astype(dtype, copy=False).reshape(-1)
+        dense = X.astype(dtype, copy=False).reshape(-1)
     targets, labels = np.empty(0, dtype), np.empty(0, np.int64)
     if examples.labels is not None:
         labels = examples.labels
     elif examples.Y is not None:
         targets = np.ascontiguousarray(examples.Y, dtype).reshape(-1)
     return kernels.Data(*map(_writable, (dense, indptr, indices, values, targets, labels)))
+
+
+@dataclass(frozen=True)
+class CompressedRows:
+    """The entries of a matrix that are not zero, row by row: row i has data[indptr[i] : indptr[i + 1]].
+
+    What scipy calls CSR, under the same names, without the import of scipy (0.15 s).
+    """
+
+    indptr: np.ndarray
+    indices: np.ndarray
+    data: np.ndarray
+    shape: tuple[int, int]
+
+    @property
+    def nnz(self) -> int:
+        return int(self.indptr[-1])
+
+
+def compress(X: Any, dtype: np.dtype) -> Any:
+    """The rows of X compressed, in this dtype, if enough entries are zero; else X as it is."""
+    if is_sparse(X):
+        return X
+    X = np.ascontiguousarray(X, None if X.dtype.name in ("float32", "float64") else dtype)
+    flat, counts = _writable(X.reshape(-1)), np.empty(len(X), np.int64)
+    kernels.count_nonzeros(flat, *X.shape, counts)
+    if counts.sum() >= SPARSE_BELOW * X.size:
+        return X
+    indptr = np.concatenate([[0], np.cumsum(counts)])
+    room = int(indptr[-1]) + X.shape[1]
+    indices, values = np.empty(room, np.int32), np.empty(room, dtype)
+    kernels.compress_rows(flat, *X.shape, indptr, indices, values)
+    return CompressedRows(indptr, indices, values, X.shape)
 
 
 class _Memory:
