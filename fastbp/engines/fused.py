@@ -51,7 +51,12 @@ class FusedEngine:
         (n, data), dtype = prepared, self.architecture.dtype
         out, block = np.empty((n, self.architecture.sizes[-1]), dtype), min(PREDICTION_BLOCK, n)
         shape, work = layout(self.architecture, block)
-        self._run(kernels.PREDICT, shape, work, data, np.arange(n), block, out.reshape(-1))
+        packed, scale = self.packed, self.scale
+        if scale[0] != 1 and data.indptr.size == 0:  # only products over compressed rows know of the scale
+            packed, scale = np.zeros_like(packed), np.ones_like(scale)
+            kernels.pack(self.shape.layers, self.theta(), packed)
+        eta, decay, order = _NO_STEPS.astype(dtype), dtype.type(0), np.arange(n, dtype=np.int64)
+        kernels.run(kernels.PREDICT, shape, packed, scale, work, data, order, block, eta, decay, out.reshape(-1))
         return out
 
     def _run(
