@@ -357,22 +357,6 @@ def _vector_combine(typingctx, y, y_at, keep, x, x_at, factor, n):
     return signature, codegen
 
 
-def _plain_copy(y: np.ndarray, y_at: int, x: np.ndarray, x_at: int, n: int) -> None:
-    y[y_at : y_at + n] = x[x_at : x_at + n]
-
-
-@vector_code(_plain_copy)
-def _vector_copy(typingctx, y, y_at, x, x_at, n):
-    def codegen(context, builder, signature, args):
-        y, y_at, x, x_at, n = args
-        e = _Emitter(context, builder, signature.args[0].dtype)
-        y, x = e.pointer(signature.args[0], y, y_at), e.pointer(signature.args[2], x, x_at)
-        e.blocks(n, (e.lanes,), lambda i, width: e.store(e.load(e.at(x, i)), e.at(y, i)))
-        return context.get_dummy_value()
-
-    return types.void(y, types.intp, x, types.intp, types.intp), codegen
-
-
 def _plain_clear(y: np.ndarray, y_at: int, n: int) -> None:
     y[y_at : y_at + n] = 0
 
@@ -463,13 +447,6 @@ def combine(y, y_at, keep, x, x_at, factor, n):
     """y ← keep y + factor x over n elements, n a whole number of vectors."""
     _compile_once()
     _vector_combine(y, y_at, keep, x, x_at, factor, n)
-
-
-@compiled
-def copy(y, y_at, x, x_at, n):
-    """y ← x over n elements, n a whole number of vectors."""
-    _compile_once()
-    _vector_copy(y, y_at, x, x_at, n)
 
 
 @compiled
@@ -846,17 +823,16 @@ def forward(shape, packed, scale, work, data, rows):
         gather_inputs(work, layers[0, A_AT], data.dense, rows, layers[0, SIZE])
     for l in range(1, len(layers)):
         p, z_at, w_at, b_at = layers[l, PADDED], layers[l, Z_AT], layers[l, WEIGHT_AT], layers[l, BIAS_AT]
+        clear(work, z_at, m * p)
         if l == 1 and sparse:
             for i in range(m):
-                row_at, first, last = z_at + i * p, data.indptr[rows[i]], data.indptr[rows[i] + 1]
-                clear(work, row_at, p)
-                gather_rows(work, row_at, packed, w_at, p, data.indices, data.values, first, last, p)
-                combine(work, row_at, scale, packed, b_at, one, p)
+                first, last = data.indptr[rows[i]], data.indptr[rows[i] + 1]
+                gather_rows(work, z_at + i * p, packed, w_at, p, data.indices, data.values, first, last, p)
         else:
-            for i in range(m):
-                copy(work, z_at + i * p, packed, b_at, p)
             a_at, below = layers[l - 1, A_AT], layers[l - 1, PADDED]
             add_product(work, z_at, p, work, a_at, below, np.int64(1), packed, w_at, p, m, p, layers[l - 1, SIZE], one)
+        for i in range(m):
+            combine(work, z_at + i * p, scale if l == 1 else one, packed, b_at, one, p)
         activate_layer(shape, work, l, m)
 
 
