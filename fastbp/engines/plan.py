@@ -4,6 +4,7 @@ The same network gets the same engine on every machine and in every run, so that
 those of the machine in docs/benchmarks.md; what matters is which engine they favour, not the microseconds.
 """
 
+import operator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -53,7 +54,10 @@ def check_engine(name: Any, built: Architecture) -> None:
 
 def plan(network: Any, batch_size: int = 10, density: float = 1.0) -> Plan:
     """The plan for a network at this batch size, on data with this share (0 … 1) of entries that are not zero."""
-    batch_size = int(batch_size)
+    try:
+        batch_size = operator.index(batch_size)
+    except TypeError:
+        raise TypeError(f"batch_size must be a whole number, got {batch_size!r}") from None
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     if not 0 <= density <= 1:
@@ -71,7 +75,7 @@ def density(X: Any, sample: int = 256) -> float:
     """The share of entries that are not zero, from at most `sample` rows spread evenly over X."""
     if is_sparse(X):
         return X.nnz / max(1, X.shape[0] * X.shape[1])
-    rows = X[:: max(1, len(X) // sample)]
+    rows = X[:: max(1, -(-len(X) // sample))]
     return np.count_nonzero(rows) / max(1, rows.size)
 
 
