@@ -273,7 +273,8 @@ class Network:
         else:
             examples = data.stack_pairs(pairs, self.architecture, "mini_batch")
             biases, weights = self._parameters()
-            nabla_b, nabla_w = self._gradient(examples)
+            with np.errstate(over="ignore", invalid="ignore"):  # said once, by DivergenceError
+                nabla_b, nabla_w = self._gradient(examples)
         rate = _number(eta, "eta") / len(pairs)
         with np.errstate(over="ignore", invalid="ignore"):
             weights = [self._cast(w - rate * nw) for w, nw in zip(weights, nabla_w, strict=True)]
