@@ -27,6 +27,10 @@ class Cost:
     outputs: tuple[str, ...] | None
     code: int
 
+    def goes_with(self, output: Activation) -> bool:
+        """True if BP1 holds for this output: with a partner, only for that function itself, not one of its name."""
+        return self.outputs is None or (output.code is not None and output.name in self.outputs)
+
     def delta(self, z: Any, a: Any, y: Any, f_prime: Callable[[Any], Any]) -> Any:
         """BP1: the error of the output layer. z, a, y and the result are (m, n_L)."""
         if self.outputs is None:
@@ -82,10 +86,14 @@ def as_cost(given: str, output: Activation) -> Cost:
             "cost 'quadratic' needs an elementwise output, but output='softmax' couples the outputs; "
             "use cost='log_likelihood'"
         )
-    if cost.outputs is not None and output.name not in cost.outputs:
-        needs = " and ".join(cost.outputs)
+    if not cost.goes_with(output):
+        needs = " and ".join(cost.outputs or ())
+        gives = (
+            f"output={output.name!r} gives ({output.low:g}, {output.high:g})"
+            if output.code is not None
+            else f"{output.name!r} is a function of your own"
+        )
         raise ValueError(
-            f"cost {given!r} needs output={needs!r}, whose values lie in (0, 1), but output={output.name!r} gives "
-            f"({output.low:g}, {output.high:g}); use output={needs!r}"
+            f"cost {given!r} needs output={needs!r}, whose values lie in (0, 1), but {gives}; use output={needs!r}"
         )
     return cost
