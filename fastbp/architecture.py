@@ -155,7 +155,7 @@ def _check_neurons(
         activation = as_activation(given, f"neurons[{key}]")
         if activation.name == "softmax" and activation.code is not None:
             raise ValueError(f"neurons[{key}]='softmax': softmax is a whole layer's function, not one neuron's")
-        if l == len(sizes) and cost.outputs is not None and activation.name not in cost.outputs:
+        if l == len(sizes) and cost.outputs is not None and not cost.goes_with(activation):
             raise ValueError(
                 f"neurons[{key}] changes an output neuron, but cost {cost.name!r} needs all outputs to be "
                 f"{' or '.join(cost.outputs)}; use cost='quadratic'"
