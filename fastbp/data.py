@@ -287,7 +287,10 @@ def _as_named_labels(array: np.ndarray, n_out: int, name: str, classes: Any) -> 
 
 
 def _check_range(Y: np.ndarray, architecture: Architecture, name: str) -> None:
-    """The cross-entropies are costs of probabilities: targets outside [0, 1] would have no least cost."""
+    """The cross-entropies are costs of probabilities: targets outside [0, 1] would have no least cost.
+
+    Softmax's error a - y is the slope of the log-likelihood only for targets that sum to 1 (else it is a Σy - y).
+    """
     if architecture.cost.outputs is None:
         return
     wrong = (Y < 0) | (Y > 1)
@@ -297,6 +300,14 @@ def _check_range(Y: np.ndarray, architecture: Architecture, name: str) -> None:
             f"{name} has {Y[i, j]} in row {i}, column {j}, but cost {architecture.cost.name!r} needs targets in "
             f"[0, 1]; scale them, or use cost='quadratic'"
         )
+    if architecture.activations[-1].name == "softmax":
+        wrong = np.abs(Y.sum(axis=1) - 1) > 1e-3  # room for rounded shares
+        if wrong.any():
+            i = int(np.argmax(wrong))
+            raise ValueError(
+                f"{name} sums to {Y[i].sum():g} in row {i}, but softmax outputs sum to 1, and so must their targets; "
+                f"divide each row by its sum, or use output='sigmoid' with cost='cross_entropy' for several labels a row"
+            )
 
 
 # ------------------------------------------------------------------------------------------------------------
