@@ -306,7 +306,7 @@ def _check_range(Y: np.ndarray, architecture: Architecture, name: str) -> None:
             i = int(np.argmax(wrong))
             raise ValueError(
                 f"{name} sums to {Y[i].sum():g} in row {i}, but softmax outputs sum to 1, and so must their targets; "
-                f"divide each row by its sum, or use output='sigmoid' with cost='cross_entropy' for several labels a row"
+                f"divide each row by its sum; for several labels a row use output='sigmoid', cost='cross_entropy'"
             )
 
 
