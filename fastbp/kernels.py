@@ -469,7 +469,8 @@ def _exp_parts(x: Any) -> tuple[Any, Any]:
     least = -87.3 if x.itemsize == 4 else -708.3
     held = max(float(x), least) if x == x else float(x)
     n = np.rint(held / math.log(2))
-    return type(x)(0.0 if x < type(x)(least) else 2.0**n), type(x)(np.expm1(held - n * math.log(2)))
+    r = held - n * 6.93147180369123816490e-01 - n * 1.90821492927058770002e-10  # ln 2 in two parts, as below
+    return type(x)(0.0 if x < type(x)(least) else 2.0**n), type(x)(np.expm1(r))
 
 
 @overload(_exp_parts, jit_options={"fastmath": _EXACT, "error_model": "numpy"})
