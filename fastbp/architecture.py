@@ -127,7 +127,7 @@ def check_batch(built: Architecture, rows: int) -> None:
 
 
 def _shown(n: int) -> str:
-    return f"{n:,}" if n < 10**18 else f"some 10^{round(n.bit_length() * math.log10(2))}"
+    return f"{n:,}" if n < 10**18 else f"some 10^{int((n.bit_length() - 1) * math.log10(2))}"
 
 
 def _memory() -> int:

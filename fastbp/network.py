@@ -447,7 +447,7 @@ class Network:
         plan.check_engine(self.engine, built)
         if self.engine != "auto":
             return self.engine
-        return plan.make_plan(built, batch_size, plan.density(examples.X)).engine
+        return plan.make_plan(built, min(batch_size, len(examples)), plan.density(examples.X)).engine
 
     def _start_engine(self, examples: data.Examples, batch_size: int, name: str | None = None) -> engines.Engine:
         built, rows = self._effective_architecture(), min(batch_size, len(examples))
