@@ -12,6 +12,10 @@ _HOMES = {
     "sigmoid": "activations",
     "sigmoid_prime": "activations",
     "SGD": "optimizers",
+    "Adagrad": "optimizers",
+    "Adam": "optimizers",
+    "AdamW": "optimizers",
+    "RMSprop": "optimizers",
     "History": "history",
     "Plan": "engines.plan",
     "plan": "engines.plan",
@@ -38,6 +42,10 @@ if TYPE_CHECKING:
     from fastbp.network import Network as Network
     from fastbp.network import load as load
     from fastbp.optimizers import SGD as SGD
+    from fastbp.optimizers import Adagrad as Adagrad
+    from fastbp.optimizers import Adam as Adam
+    from fastbp.optimizers import AdamW as AdamW
+    from fastbp.optimizers import RMSprop as RMSprop
 
 
 def __getattr__(name: str) -> Any:

@@ -14,7 +14,7 @@ from fastbp.activations import ACTIVATIONS
 from fastbp.architecture import Architecture
 from fastbp.engines import matrix
 from fastbp.history import History
-from fastbp.optimizers import SGD
+from fastbp.optimizers import SGD, Optimizer
 from fastbp.order import Order
 from fastbp.training import Trainer
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from fastbp.network import Network
 
 
-def one_optimizer(eta: float | None, optimizer: SGD | None) -> SGD:
+def one_optimizer(eta: float | None, optimizer: Optimizer | None) -> Optimizer:
     """The optimizer that `eta=` or `optimizer=` asks for; exactly one of the two must be given."""
     if (eta is None) == (optimizer is None):
-        raise ValueError("give either eta= (the step size) or optimizer=, for example fastbp.SGD(0.1)")
+        raise ValueError("give either eta= (the step size) or optimizer=, for example fastbp.Adam(1e-3)")
     if optimizer is None:
         return SGD(float(eta))  # type: ignore[arg-type]
-    if not isinstance(optimizer, SGD):
-        raise TypeError(f"optimizer must be an optimizer such as fastbp.SGD(0.1), got {optimizer!r}")
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(f"optimizer must be an optimizer such as fastbp.Adam(1e-3), got {optimizer!r}")
     return optimizer
 
 
@@ -40,7 +40,7 @@ def fit(
     *,
     epochs: int,
     batch_size: int,
-    optimizer: SGD,
+    optimizer: Optimizer,
     lmbda: float,
     validation_data: tuple[Any, Any] | None,
     shuffle: bool,
@@ -62,7 +62,7 @@ def fit(
         )
     n = len(examples)
     with _progress(epochs, n, verbose, classes is not None) as report:
-        engine = network._start_engine(examples, batch_size)
+        engine = network._start_engine(examples, batch_size, optimizer=optimizer)
         trainer = Trainer(engine, min(batch_size, n), decay=lmbda / n)
         history, rows = History(engine=engine.name), np.arange(n)
         positions = list(range(n))  # for a shuffle of the user's own, which may want a list
@@ -95,7 +95,7 @@ def fit(
                     network._publish(trainer.engine)
                     for callback in callbacks:
                         callback.on_epoch_end(network, record)
-                    trainer.engine = network._take_up(trainer.engine, examples, batch_size)
+                    network._take_up(trainer.engine)
         finally:  # after an interrupt or a divergence too: the last finite parameters
             if not published:
                 network._publish(trainer.engine)

@@ -87,6 +87,17 @@ class Shape(NamedTuple):
     spare_at: int  # where the work space has room for one transposed W, or a column for each changed neuron and two
 
 
+class Steps(NamedTuple):
+    """How gradients become steps: the optimizer's code, its coefficients, and what it remembers between steps."""
+
+    optimizer: int
+    coefficients: np.ndarray  # (4,), float64: two rates of averaging (or the momentum), epsilon, decoupled weight decay
+    powers: np.ndarray  # (2,), float64: the rates to the power of the number of steps taken
+    first: np.ndarray  # the average of gradients, or the velocity, laid out like packed
+    second: np.ndarray  # the average of squared gradients
+    gradient: np.ndarray  # of the present mini-batch
+
+
 class Data(NamedTuple):
     """Examples as rows, dense (`dense`, flat) or compressed (`indptr`, `indices`, `values`); the other is empty.
 
@@ -391,6 +402,34 @@ def _bitcast(context: Any, builder: Any, signature: Any, args: Any) -> Any:
     return builder.bitcast(args[0], context.get_value_type(signature.return_type))
 
 
+def _plain_prefetch(x: np.ndarray, first: int, last: int) -> None:
+    pass
+
+
+@vector_code(_plain_prefetch)
+def _vector_prefetch(typingctx, x, first, last):
+    """Ask for elements first … last - 1 to be brought to the second-level cache; reads nothing, and cannot fail."""
+
+    def codegen(context, builder, signature, args):
+        x, first, last = args
+        size = signature.args[0].dtype.bitwidth // 8
+        byte, i32 = ir.IntType(8).as_pointer(), ir.IntType(32)
+        ask = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(ir.VoidType(), [byte, i32, i32, i32]), "llvm.prefetch.p0"
+        )
+        e = _Emitter(context, builder, types.float32)
+        x = e.pointer(signature.args[0], x, first)
+
+        def line(i: Any, width: int) -> None:
+            builder.call(ask, [builder.bitcast(e.at(x, i), byte), i32(0), i32(2), i32(1)])
+
+        # one request a cache line of 64 bytes; a last line that is not full comes by the hardware's own foresight
+        e.blocks(builder.sub(last, first), (64 // size,), line)
+        return context.get_dummy_value()
+
+    return types.void(x, types.intp, types.intp), codegen
+
+
 def _plain_compile_once() -> None:
     pass
 
@@ -612,9 +651,10 @@ def normal_pdf(z):
     return type(z)(0.3989422804014327) * exp_of_negative(type(z)(-0.5) * z * z)
 
 
-# The codes; activations.py and costs.py use the same numbers.
+# The codes; activations.py, costs.py and optimizers.py use the same numbers.
 SIGMOID, TANH, RELU, LEAKY_RELU, SOFTPLUS, GELU, SILU, IDENTITY, SOFTMAX = range(9)
 QUADRATIC, CROSS_ENTROPY, LOG_LIKELIHOOD = range(3)
+SGD, MOMENTUM, NESTEROV, ADAGRAD, RMSPROP, ADAM = range(6)
 
 
 @compiled_exact
@@ -776,6 +816,20 @@ def take_outputs(work, at, row, m, n, result, first):
             result[(first + i) * n + j] = work[at + i * row + j]
 
 
+@compiled
+def prefetch_inputs(data, rows, n):
+    """Ask for the inputs of the next mini-batch while this one computes: rows in random order lie far apart."""
+    _compile_once()
+    sparse = data.indptr.size > 0
+    for i in range(rows.size):
+        if sparse:
+            first, last = data.indptr[rows[i]], data.indptr[rows[i] + 1]
+            _vector_prefetch(data.indices, first, last)
+            _vector_prefetch(data.values, first, last)
+        else:
+            _vector_prefetch(data.dense, rows[i] * n, (rows[i] + 1) * n)
+
+
 @inlined
 def activate_layer(shape, work, l, m):
     """Aˡ = σ(Zˡ), with the single changed neurons of the layer."""
@@ -898,34 +952,71 @@ def backward(shape, packed, work, data, rows, into, scale, keep, keep_bias, fact
         accumulate_gradient(shape, work, data, rows, l, into, scale, keep, keep_bias, factor)
 
 
+@compiled
+def take_step(packed, gradient, steps, eta):
+    """θ ← θ - step, by the optimizer's rule; optimizers.py declares the same rules in plain NumPy, with sources."""
+    _compile_once()
+    optimizer, coefficients, powers = steps.optimizer, steps.coefficients, steps.powers
+    first, second = steps.first, steps.second
+    number = packed.dtype.type
+    a, b, epsilon = number(coefficients[0]), number(coefficients[1]), number(coefficients[2])
+    rest_a, rest_b = number(1.0 - coefficients[0]), number(1.0 - coefficients[1])
+    if optimizer == MOMENTUM:
+        for i in range(packed.size):
+            first[i] = a * first[i] + gradient[i]
+            packed[i] -= eta * first[i]
+    elif optimizer == NESTEROV:
+        for i in range(packed.size):
+            first[i] = a * first[i] + gradient[i]
+            packed[i] -= eta * (gradient[i] + a * first[i])
+    elif optimizer == ADAGRAD:
+        for i in range(packed.size):
+            second[i] += gradient[i] * gradient[i]
+            packed[i] -= eta * gradient[i] / (np.sqrt(second[i]) + epsilon)
+    elif optimizer == RMSPROP:
+        for i in range(packed.size):
+            second[i] = b * second[i] + rest_b * (gradient[i] * gradient[i])
+            packed[i] -= eta * gradient[i] / (np.sqrt(second[i]) + epsilon)
+    else:
+        powers[0] *= coefficients[0]
+        powers[1] *= coefficients[1]
+        rate, correction = number(eta / (1.0 - powers[0])), number(1.0 / np.sqrt(1.0 - powers[1]))
+        decoupled = number(1.0 - eta * coefficients[3])
+        for i in range(packed.size):
+            first[i] = a * first[i] + rest_a * gradient[i]
+            second[i] = b * second[i] + rest_b * (gradient[i] * gradient[i])
+            packed[i] = decoupled * packed[i] - rate * first[i] / (np.sqrt(second[i]) * correction + epsilon)
+
+
 PREDICT, DIFFERENTIATE, TRAIN = range(3)
 
 
 @compiled
-def run(task, shape, packed, scale, work, data, order, batch_size, eta, decay, result):
+def run(task, shape, packed, scale, work, data, order, batch_size, eta, decay, steps, result):
     """The one compiled entry: consecutive mini-batches of `order`, for one of three tasks.
 
-    TRAIN: plain stochastic gradient descent, one step size each in `eta`; `decay` is λ/n. Over compressed rows the
-    decay of W² is kept in the number scale[0] (W² = scale · packed), for a sweep over W² would cost more than the rest
-    of the mini-batch; it is written out each time it has halved.
+    TRAIN: a step an entry of `eta`; `decay` is λ/n. Plain gradient descent goes straight into the parameters. Over
+    compressed rows its decay of W² is kept in the number scale[0] (W² = scale · packed), for a sweep over W² would cost
+    more than the rest of the mini-batch; it is written out each time it has halved. The other optimizers get the mean
+    gradient, with λ/n W for the weights, and sweep over all parameters.
     DIFFERENTIATE: result, laid out like packed, ← the gradient summed over the first mini-batch.
     PREDICT: result, flat (order.size, n_L), ← Aᴸ.
     """
     one, zero, output = packed.dtype.type(1), packed.dtype.type(0), shape.layers[len(shape.layers) - 1]
-    sparse, w_at, entries = (
-        data.indptr.size > 0,
-        shape.layers[1, WEIGHT_AT],
-        shape.layers[0, SIZE] * shape.layers[1, PADDED],
-    )
+    sparse, w_at = data.indptr.size > 0, shape.layers[1, WEIGHT_AT]
+    entries = shape.layers[0, SIZE] * shape.layers[1, PADDED]
+    direct = task == TRAIN and steps.optimizer == SGD
     for step in range((order.size + batch_size - 1) // batch_size):
         first = step * batch_size
         rows = order[first : min(first + batch_size, order.size)]
         forward(shape, packed, scale[0], work, data, rows)
+        following = order[first + rows.size : min(first + rows.size + batch_size, order.size)]
+        prefetch_inputs(data, following, shape.layers[0, SIZE])
         if task == PREDICT:
             take_outputs(work, output[A_AT], output[PADDED], rows.size, output[SIZE], result, first)
             continue
         into, keep, keep_bias, factor, into_scale = result, zero, zero, one, one
-        if task == TRAIN:
+        if direct:
             into, keep, keep_bias = packed, one - eta[step] * decay, one
             factor = -eta[step] / packed.dtype.type(rows.size)
             if sparse:
@@ -934,9 +1025,18 @@ def run(task, shape, packed, scale, work, data, order, batch_size, eta, decay, r
                     combine(packed, w_at, scale[0], packed, w_at, zero, entries)
                     scale[0] = one
             into_scale = scale[0]
-        elif sparse:
-            clear(result, w_at, entries)
+        else:
+            if task == TRAIN:
+                into, factor = steps.gradient, one / packed.dtype.type(rows.size)
+            if sparse:
+                clear(into, w_at, entries)
         backward(shape, packed, work, data, rows, into, into_scale, keep, keep_bias, factor)
+        if task == TRAIN and not direct:
+            if decay > zero:
+                for l in range(1, len(shape.layers)):
+                    at, size = shape.layers[l, WEIGHT_AT], shape.layers[l - 1, SIZE] * shape.layers[l, PADDED]
+                    combine(steps.gradient, at, one, packed, at, decay, size)
+            take_step(packed, steps.gradient, steps, eta[step])
 
 
 # --------------------------------------------------------------------------------------------------------------

@@ -216,7 +216,7 @@ class Network:
                 stacked.suit(name, self.architecture)
         self._training, self._tests = training, judged or self._tests
         engine = self._start_engine(training.examples, batch_size, name)
-        examples, trainer = training.examples, Trainer(engine, min(batch_size, len(pairs)))
+        trainer = Trainer(engine, min(batch_size, len(pairs)))
         order = Order(self._shuffle, pairs, training.pairs, rows, compiled=engine.name == "fused")
         prepared = None if judged is None else engine.prepare(judged.examples)
 
@@ -231,7 +231,7 @@ class Network:
             published = True
             self._publish(trainer.engine)
             count = self.evaluate(tests or [])
-            trainer.engine = self._take_up(trainer.engine, examples, batch_size)
+            self._take_up(trainer.engine)
             return count
 
         try:
@@ -351,7 +351,7 @@ class Network:
         epochs: int,
         batch_size: int = 10,
         eta: float | None = None,
-        optimizer: optimizers.SGD | None = None,
+        optimizer: optimizers.Optimizer | None = None,
         lmbda: float = 0.0,
         validation_data: tuple[Any, Any] | None = None,
         shuffle: bool = True,
@@ -363,11 +363,10 @@ class Network:
         Whole numbers 0 … n_L-1, strings and one-hot rows are labels (`classes_` holds them afterwards); anything else
         are real targets. With one output, whole numbers 0 and 1 are labels if it is a sigmoid.
 
-        eta, or optimizer=fastbp.SGD(eta): the step size. lmbda: the book's L2 regularisation, W ← (1 - ηλ/n) W at each
-        step, n the number of examples. validation_data: (X, y), judged after each epoch. callbacks: objects with a
-        method on_epoch_end(network, record); parameters they change are trained on. shuffle: False keeps the order of
-        the rows. verbose: True prints a line an epoch, False nothing, None shows a progress bar if the standard error
-        is a terminal.
+        eta, the step size of plain SGD; or optimizer=fastbp.Adam(1e-3), say. lmbda: the book's L2 regularisation, for
+        plain SGD W ← (1 - ηλ/n) W at each step, n the number of examples. validation_data: (X, y), judged after each
+        epoch. callbacks: objects with a method on_epoch_end(network, record). verbose: True prints a line an epoch,
+        False nothing, None shows a progress bar if the standard error is a terminal.
 
         X in the network's dtype and C order is used as it is, without a copy. The arrays are never changed. Returns the
         History of the epochs. Raises ValueError or TypeError for data that do not fit, before anything is changed;
@@ -449,17 +448,23 @@ class Network:
             return self.engine
         return plan.make_plan(built, min(batch_size, len(examples)), plan.density(examples.X)).engine
 
-    def _start_engine(self, examples: data.Examples, batch_size: int, name: str | None = None) -> engines.Engine:
+    def _start_engine(
+        self,
+        examples: data.Examples,
+        batch_size: int,
+        name: str | None = None,
+        optimizer: optimizers.Optimizer = engines.PLAIN,
+    ) -> engines.Engine:
         built, rows = self._effective_architecture(), min(batch_size, len(examples))
         _architecture.check_batch(built, rows)
         name = name or self._choose_engine(examples, batch_size)
-        return engines.create(name, built, self._theta(), examples, rows)
+        return engines.create(name, built, self._theta(), examples, rows, optimizer)
 
-    def _take_up(self, engine: engines.Engine, examples: data.Examples, batch_size: int) -> engines.Engine:
-        """The engine to go on with: a new one if the parameters are no longer those this one has published."""
-        if np.array_equal(self._theta(), engine.theta()):
-            return engine
-        return self._start_engine(examples, batch_size)
+    def _take_up(self, engine: engines.Engine) -> None:
+        """Let the engine go on with what a user's own code has put in the place of the parameters it published."""
+        theta = self._theta()
+        if not np.array_equal(theta, engine.theta()):
+            engine.load(theta)
 
     def _cast(self, array: np.ndarray) -> np.ndarray:
         return array.astype(self.architecture.dtype, copy=False)

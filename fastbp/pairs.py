@@ -61,7 +61,8 @@ class StackedPairs:
         return np.fromiter(map(self._row.__getitem__, map(id, pairs)), np.int64, len(pairs))
 
     def _others_unchanged(self, targets: list[Any]) -> bool:
-        return np.array_equal(np.concatenate(targets).reshape(len(targets), -1), self.examples.Y)
+        Y = np.concatenate(targets).reshape(len(targets), -1)
+        return self.examples.Y is not None and np.array_equal(Y, self.examples.Y)
 
     def _inputs_unchanged(self, inputs: list[Any]) -> bool:
         X = self.examples.X

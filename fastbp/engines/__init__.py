@@ -11,8 +11,10 @@ import numpy as np
 
 from fastbp.architecture import Architecture
 from fastbp.data import Examples
+from fastbp.optimizers import SGD, Optimizer
 
 NAMES = ("reference", "matrix", "fused")
+PLAIN = SGD(eta=1.0)  # the step sizes come with each call of train; this names the rule only
 
 
 class Engine(Protocol):
@@ -20,13 +22,16 @@ class Engine(Protocol):
 
     name: str
 
-    def __init__(self, architecture: Architecture, theta: np.ndarray, examples: Examples, batch_size: int) -> None:
+    def __init__(
+        self, architecture: Architecture, theta: np.ndarray, examples: Examples, batch_size: int, optimizer: Optimizer
+    ) -> None:
         """Take a copy of theta. No mini-batch will hold more than batch_size examples."""
 
     def train(self, order: np.ndarray, eta: np.ndarray, decay: float) -> None:
         """Run mini-batches of batch_size rows of `order`, the last one maybe shorter, one step size in eta each.
 
-        W ← (1 - η·decay) W - (η/m) Σ ∂C/∂W and b ← b - (η/m) Σ ∂C/∂b; decay is λ/n.
+        Plain SGD: W ← (1 - η·decay) W - (η/m) Σ ∂C/∂W and b ← b - (η/m) Σ ∂C/∂b; decay is λ/n. Other optimizers step
+        along the mean gradient, to which decay · W is added for the weights.
         """
 
     def gradient(self, rows: np.ndarray) -> np.ndarray:
@@ -41,6 +46,9 @@ class Engine(Protocol):
     def theta(self) -> np.ndarray:
         """A copy of the present parameters."""
 
+    def load(self, theta: np.ndarray) -> None:
+        """Go on from other parameters; what the optimizer remembers stays."""
+
     def is_finite(self) -> bool:
         """False if any parameter is NaN or infinite."""
 
@@ -51,16 +59,23 @@ class Engine(Protocol):
         """Go back to a saved state."""
 
 
-def create(name: str, architecture: Architecture, theta: np.ndarray, examples: Examples, batch_size: int) -> Engine:
+def create(
+    name: str,
+    architecture: Architecture,
+    theta: np.ndarray,
+    examples: Examples,
+    batch_size: int,
+    optimizer: Optimizer = PLAIN,
+) -> Engine:
     """The engine of this name, ready to train. Each is imported when first asked for (fused brings Numba)."""
     if name == "reference":
         from fastbp.engines.reference import ReferenceEngine
 
-        return ReferenceEngine(architecture, theta, examples, batch_size)
+        return ReferenceEngine(architecture, theta, examples, batch_size, optimizer)
     if name == "matrix":
         from fastbp.engines.matrix import MatrixEngine
 
-        return MatrixEngine(architecture, theta, examples, batch_size)
+        return MatrixEngine(architecture, theta, examples, batch_size, optimizer)
     from fastbp.engines.fused import FusedEngine
 
-    return FusedEngine(architecture, theta, examples, batch_size)
+    return FusedEngine(architecture, theta, examples, batch_size, optimizer)

@@ -11,6 +11,7 @@ import numpy as np
 from fastbp import kernels, parameters
 from fastbp.architecture import Architecture
 from fastbp.data import Examples, is_sparse
+from fastbp.optimizers import Optimizer
 
 # Below this share of entries that are not zero, the first layer runs over compressed rows: measured at batch 1 to 128,
 # the dense product, which vectorises better, overtakes them at about 0.4 (docs/performance-notes.md).
@@ -25,7 +26,9 @@ class FusedEngine:
 
     name = "fused"
 
-    def __init__(self, architecture: Architecture, theta: np.ndarray, examples: Examples, batch_size: int) -> None:
+    def __init__(
+        self, architecture: Architecture, theta: np.ndarray, examples: Examples, batch_size: int, optimizer: Optimizer
+    ) -> None:
         self.architecture, self.batch_size = architecture, batch_size
         dtype = architecture.dtype
         self.shape, self.work = layout(architecture, batch_size)
@@ -35,6 +38,16 @@ class FusedEngine:
         )
         self.scale = np.ones(1, dtype)
         kernels.pack(self.shape.layers, theta, self.packed)
+        memory = optimizer.remember(self.packed.size, dtype)
+        gradient = np.zeros(self.packed.size if optimizer.code else 0, dtype)
+        self.steps = kernels.Steps(
+            optimizer.code,
+            np.array(optimizer.coefficients),
+            memory.powers,
+            memory.first,
+            memory.second,
+            gradient,
+        )
 
     def train(self, order: np.ndarray, eta: np.ndarray, decay: float) -> None:
         self._run(kernels.TRAIN, self.shape, self.work, self.data, order, self.batch_size, self.packed, eta, decay)
@@ -51,12 +64,7 @@ class FusedEngine:
         (n, data), dtype = prepared, self.architecture.dtype
         out, block = np.empty((n, self.architecture.sizes[-1]), dtype), min(PREDICTION_BLOCK, n)
         shape, work = layout(self.architecture, block)
-        packed, scale = self.packed, self.scale
-        if scale[0] != 1 and data.indptr.size == 0:  # only products over compressed rows know of the scale
-            packed, scale = np.zeros_like(packed), np.ones_like(scale)
-            kernels.pack(self.shape.layers, self.theta(), packed)
-        eta, decay, order = _NO_STEPS.astype(dtype), dtype.type(0), np.arange(n, dtype=np.int64)
-        kernels.run(kernels.PREDICT, shape, packed, scale, work, data, order, block, eta, decay, out.reshape(-1))
+        self._run(kernels.PREDICT, shape, work, data, np.arange(n), block, out.reshape(-1))
         return out
 
     def _run(
@@ -73,7 +81,20 @@ class FusedEngine:
     ) -> None:
         dtype, order = self.architecture.dtype, np.ascontiguousarray(order, np.int64)
         eta = eta.astype(dtype)
-        kernels.run(task, shape, self.packed, self.scale, work, data, order, batch_size, eta, dtype.type(decay), result)
+        kernels.run(
+            task,
+            shape,
+            self.packed,
+            self.scale,
+            work,
+            data,
+            order,
+            batch_size,
+            eta,
+            dtype.type(decay),
+            self.steps,
+            result,
+        )
 
     def _unpack(self, packed: np.ndarray, scale: np.ndarray) -> np.ndarray:
         theta = np.empty(parameters.count(self.architecture.sizes), packed.dtype)
@@ -83,14 +104,22 @@ class FusedEngine:
     def theta(self) -> np.ndarray:
         return self._unpack(self.packed, self.scale)
 
+    def load(self, theta: np.ndarray) -> None:
+        kernels.pack(self.shape.layers, theta, self.packed)
+        self.scale[0] = 1
+
     def is_finite(self) -> bool:
         return bool(np.isfinite(self.packed).all() and np.isfinite(self.scale).all())
 
+    def _changing(self) -> tuple[np.ndarray, ...]:
+        return self.packed, self.scale, self.steps.powers, self.steps.first, self.steps.second
+
     def save_state(self) -> Any:
-        return self.packed.copy(), self.scale.copy()
+        return tuple(array.copy() for array in self._changing())
 
     def restore_state(self, state: Any) -> None:
-        self.packed[:], self.scale[:] = state
+        for array, saved in zip(self._changing(), state, strict=True):
+            array[...] = saved
 
 
 def layout(architecture: Architecture, rows: int) -> tuple[kernels.Shape, np.ndarray]:

@@ -13,6 +13,7 @@ from fastbp import parameters, threads
 from fastbp.activations import Activation
 from fastbp.architecture import Architecture
 from fastbp.data import Examples, is_sparse
+from fastbp.optimizers import Optimizer
 
 
 def backprop(
@@ -43,12 +44,15 @@ class MatrixEngine:
 
     name = "matrix"
 
-    def __init__(self, architecture: Architecture, theta: np.ndarray, examples: Examples, batch_size: int) -> None:
+    def __init__(
+        self, architecture: Architecture, theta: np.ndarray, examples: Examples, batch_size: int, optimizer: Optimizer
+    ) -> None:
         from scipy.linalg import blas
 
         self.architecture, self.examples, self.batch_size = architecture, examples, batch_size
         dtype, sizes = architecture.dtype, architecture.sizes
         self._theta = theta.copy()
+        self.optimizer, self.memory = optimizer, optimizer.remember(theta.size, dtype)
         self.biases, self.weights = parameters.views(sizes, self._theta)
         self._gemm = blas.dgemm if dtype == np.float64 else blas.sgemm
         self._reserve(batch_size)
@@ -129,6 +133,14 @@ class MatrixEngine:
         m = self._load(rows)
         self._forward(m)
         self._errors(m)
+        if self.optimizer.code:
+            gradient = self._sum(m)
+            gradient /= m
+            if decay:
+                for nw, w in zip(parameters.views(self.architecture.sizes, gradient)[1], self.weights, strict=True):
+                    nw += w.dtype.type(decay) * w
+            self.optimizer.step(self._theta, gradient, self.memory, eta)
+            return
         # all errors stand before the first weight moves: BP2 needs W^(l+1) as it was
         for l, (b, w) in enumerate(zip(self.biases, self.weights, strict=True), start=2):
             delta, a = self._delta[l - 2][:m], self._A[l - 2][:m]
@@ -140,6 +152,10 @@ class MatrixEngine:
         m = self._load(rows)
         self._forward(m)
         self._errors(m)
+        return self._sum(m)
+
+    def _sum(self, m: int) -> np.ndarray:
+        """The gradient summed over the mini-batch whose errors stand in the buffers."""
         nabla = np.empty_like(self._theta)
         nabla_b, nabla_w = parameters.views(self.architecture.sizes, nabla)
         for l in range(2, len(self.architecture.sizes) + 1):
@@ -157,14 +173,17 @@ class MatrixEngine:
     def theta(self) -> np.ndarray:
         return self._theta.copy()
 
+    def load(self, theta: np.ndarray) -> None:
+        self._theta[:] = theta
+
     def is_finite(self) -> bool:
         return bool(np.isfinite(self._theta).all())
 
     def save_state(self) -> Any:
-        return self._theta.copy()
+        return self._theta.copy(), self.memory.copy()
 
     def restore_state(self, state: Any) -> None:
-        self._theta[:] = state
+        self._theta[:], self.memory = state[0], state[1].copy()
 
 
 # Rows of one block of a prediction: the activations of a block stay in the cache, and no copy of the data is made.

@@ -9,6 +9,7 @@ from fastbp import parameters
 from fastbp.activations import sigmoid_prime
 from fastbp.architecture import Architecture
 from fastbp.data import Examples
+from fastbp.optimizers import Optimizer
 
 
 def feedforward(architecture: Architecture, biases: list, weights: list, a: np.ndarray) -> np.ndarray:
@@ -92,8 +93,11 @@ class ReferenceEngine:
 
     name = "reference"
 
-    def __init__(self, architecture: Architecture, theta: np.ndarray, examples: Examples, batch_size: int) -> None:
-        self.architecture, self.batch_size = architecture, batch_size
+    def __init__(
+        self, architecture: Architecture, theta: np.ndarray, examples: Examples, batch_size: int, optimizer: Optimizer
+    ) -> None:
+        self.architecture, self.batch_size, self.optimizer = architecture, batch_size, optimizer
+        self.memory = optimizer.remember(theta.size, architecture.dtype)
         self.biases, self.weights = parameters.views(architecture.sizes, theta.copy())
         self.X = examples.X
         self.Y = examples.one_hot(architecture.sizes[-1], architecture.dtype)
@@ -109,9 +113,20 @@ class ReferenceEngine:
         for step, step_size in enumerate(eta):
             rows = order[step * self.batch_size : (step + 1) * self.batch_size]
             nabla_b, nabla_w = self._sum_over(rows)
+            if self.optimizer.code:
+                self._step(nabla_b, nabla_w, len(rows), step_size, decay)
+                continue
             rate, keep = dtype(step_size / len(rows)), dtype(1 - step_size * decay)
             self.weights = [keep * w - rate * nw for w, nw in zip(self.weights, nabla_w, strict=True)]
             self.biases = [b - rate * nb for b, nb in zip(self.biases, nabla_b, strict=True)]
+
+    def _step(self, nabla_b: list, nabla_w: list, m: int, eta: float, decay: float) -> None:
+        """One step of an optimizer that looks at all parameters as one vector."""
+        mean_b = [nb / m for nb in nabla_b]
+        mean_w = [nw / m + self.architecture.dtype.type(decay) * w for w, nw in zip(self.weights, nabla_w, strict=True)]
+        theta = self.theta()
+        self.optimizer.step(theta, self._flat(mean_b, mean_w), self.memory, eta)
+        self.biases, self.weights = parameters.views(self.architecture.sizes, theta)
 
     def _sum_over(self, rows: np.ndarray) -> tuple[list, list]:
         nabla_b = [np.zeros_like(b) for b in self.biases]
@@ -146,11 +161,16 @@ class ReferenceEngine:
     def theta(self) -> np.ndarray:
         return self._flat(self.biases, self.weights)
 
+    def load(self, theta: np.ndarray) -> None:
+        self.biases, self.weights = parameters.views(self.architecture.sizes, theta.copy())
+
     def is_finite(self) -> bool:
         return all(bool(np.isfinite(p).all()) for p in (*self.biases, *self.weights))
 
     def save_state(self) -> Any:
-        return self.theta()
+        return self.theta(), self.memory.copy()
 
     def restore_state(self, state: Any) -> None:
-        self.biases, self.weights = parameters.views(self.architecture.sizes, state.copy())
+        theta, memory = state
+        self.load(theta)
+        self.memory = memory.copy()

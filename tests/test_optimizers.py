@@ -1,0 +1,147 @@
+"""The optimizers: each engine against the plain rule, the plain rule against PyTorch's numbers, refusals."""
+
+import numpy as np
+import pytest
+
+import fastbp
+from fastbp import architecture, engines, parameters
+from fastbp.data import Examples
+from fastbp.optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
+
+RULES: list[Optimizer] = [
+    SGD(0.1, momentum=0.9),
+    SGD(0.1, momentum=0.8, nesterov=True),
+    Adagrad(0.05),
+    RMSprop(0.01),
+    Adam(0.01),
+    AdamW(0.01, weight_decay=0.1),
+]
+IDS = ["momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw"]
+
+
+def job(dtype: str, density: float):
+    rng = np.random.default_rng(3)
+    built = architecture.build([12, 7, 5], "tanh", "softmax", "log_likelihood", None, dtype)
+    theta = rng.normal(size=parameters.count(built.sizes)).astype(dtype)
+    X = (rng.normal(size=(40, 12)) * (rng.random((40, 12)) < density)).astype(dtype)
+    return built, theta, Examples(X, None, rng.integers(0, 5, 40)), rng.permutation(40)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=IDS)
+@pytest.mark.parametrize("density", [0.2, 1.0])
+@pytest.mark.parametrize("dtype, tolerance", [("float64", 1e-10), ("float32", 2e-4)])
+def test_engines_agree(rule, density, dtype, tolerance):
+    built, theta, examples, order = job(dtype, density)
+    left = {}
+    for name in engines.NAMES:
+        engine = engines.create(name, built, theta, examples, 6, rule)
+        for _ in range(5):
+            engine.train(order, np.full(7, rule.eta), 0.01)
+        left[name] = engine.theta()
+        assert left[name].dtype == dtype
+    assert np.max(np.abs(left["reference"] - theta)) > 0.01
+    for name in ("matrix", "fused"):
+        np.testing.assert_allclose(left[name], left["reference"], rtol=0, atol=tolerance * np.max(np.abs(theta)))
+
+
+@pytest.mark.parametrize("rule", RULES, ids=IDS)
+@pytest.mark.parametrize("name", engines.NAMES)
+def test_runs_may_end_anywhere_and_states_come_back(rule, name):
+    """Cutting a run, or going back to a saved state, changes no bit: the optimizer's memory is part of the state."""
+    built, theta, examples, order = job("float64", 0.2)
+    eta = np.full(7, rule.eta)
+    whole, cut = (engines.create(name, built, theta, examples, 6, rule) for _ in range(2))
+    whole.train(order, eta, 0.0)
+    whole.train(order, eta, 0.0)
+    cut.train(order[:18], eta[:3], 0.0)
+    cut.train(order[18:], eta[3:], 0.0)
+    state = cut.save_state()
+    cut.train(order, 2 * eta, 0.5)
+    cut.restore_state(state)
+    cut.train(order, eta, 0.0)
+    assert np.array_equal(whole.theta(), cut.theta())
+
+
+def scalar_trajectory(rule, start, slope, steps, l2=0.0):
+    """The published formulas once more, for one parameter, in Python floats."""
+    w, m, v, trail = start, 0.0, 0.0, []
+    for t in range(1, steps + 1):
+        g = slope(w) + l2 * w
+        if isinstance(rule, SGD):
+            m = rule.momentum * m + g
+            w -= rule.eta * (g + rule.momentum * m if rule.nesterov else m)
+        elif isinstance(rule, Adagrad):
+            v += g * g
+            w -= rule.eta * g / (v**0.5 + rule.epsilon)
+        elif isinstance(rule, RMSprop):
+            v = rule.rho * v + (1 - rule.rho) * g * g
+            w -= rule.eta * g / (v**0.5 + rule.epsilon)
+        else:
+            w *= 1 - rule.eta * getattr(rule, "weight_decay", 0.0)
+            m = rule.beta1 * m + (1 - rule.beta1) * g
+            v = rule.beta2 * v + (1 - rule.beta2) * g * g
+            w -= rule.eta * (m / (1 - rule.beta1**t)) / ((v / (1 - rule.beta2**t)) ** 0.5 + rule.epsilon)
+        trail.append(w)
+    return trail
+
+
+@pytest.mark.parametrize("rule", RULES, ids=IDS)
+def test_the_published_formulas(rule):
+    memory, theta, trail = rule.remember(1, np.dtype(float)), np.array([2.0]), []
+    for _ in range(100):
+        rule.step(theta, np.array([np.sin(theta[0])]), memory, rule.eta)
+        trail.append(theta[0])
+    np.testing.assert_allclose(trail, scalar_trajectory(rule, 2.0, np.sin, 100), rtol=1e-12)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=IDS)
+def test_trajectories_equal_torch(rule):
+    """100 steps of a small network in float64 against torch.optim, to 1e-6; skipped where torch is not installed."""
+    torch = pytest.importorskip("torch", reason="torch is not installed; pip install torch to compare with it")
+    makers = {
+        "SGD": lambda p: torch.optim.SGD(p, rule.eta, momentum=rule.momentum, nesterov=rule.nesterov, weight_decay=0.0),
+        "Adagrad": lambda p: torch.optim.Adagrad(p, rule.eta),
+        "RMSprop": lambda p: torch.optim.RMSprop(p, rule.eta),
+        "Adam": lambda p: torch.optim.Adam(p, rule.eta),
+        "AdamW": lambda p: torch.optim.AdamW(p, rule.eta, weight_decay=rule.weight_decay),
+    }
+    built, theta, examples, _ = job("float64", 1.0)
+    biases, weights = (
+        [torch.tensor(p, requires_grad=True) for p in part] for part in parameters.views(built.sizes, theta.copy())
+    )
+    theirs = makers[type(rule).__name__]([*biases, *weights])
+    ours = engines.create("fused", built, theta, examples, 40, rule)
+    X, labels = torch.tensor(examples.X), torch.tensor(examples.labels)
+    for _ in range(100):
+        theirs.zero_grad()
+        hidden = torch.tanh(X @ weights[0].T + biases[0].T)
+        torch.nn.functional.cross_entropy(hidden @ weights[1].T + biases[1].T, labels).backward()
+        theirs.step()
+        ours.train(np.arange(40), np.array([rule.eta]), 0.0)
+    got = parameters.views(built.sizes, ours.theta())
+    for mine, other in zip((*got[0], *got[1]), (*biases, *weights), strict=True):
+        np.testing.assert_allclose(mine, other.detach().numpy(), atol=1e-6)
+
+
+def test_fit_takes_an_optimizer():
+    digits = fastbp.datasets.load_digits()
+    net = fastbp.Network([64, 30, 10], output="softmax", cost="log_likelihood", initializer="glorot", seed=1)
+    net.fit(digits.X_train, digits.y_train, epochs=20, batch_size=32, optimizer=fastbp.Adam(0.01))
+    assert net.score(digits.X_test, digits.y_test) >= 0.95
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: Adam(float("nan")), "eta must be a finite number"),
+        (lambda: Adam("fast"), "eta must be a finite number"),  # type: ignore[arg-type]
+        (lambda: Adam(0.1, beta1=1.0), "beta1 must lie in"),
+        (lambda: RMSprop(0.1, rho=-0.1), "rho must lie in"),
+        (lambda: Adagrad(0.1, epsilon=-1.0), "epsilon must not be negative"),
+        (lambda: AdamW(0.1, weight_decay=-1.0), "weight_decay must not be negative"),
+        (lambda: SGD(0.1, nesterov=True), "needs a momentum"),
+    ],
+)
+def test_refusals(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
