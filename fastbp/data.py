@@ -89,8 +89,10 @@ def _as_csr(X: Any, n_in: int, dtype: np.dtype, name: str) -> Any:
     _check_columns(X.shape, n_in, name)
     given = X.tocsr()
     try:
-        # a matrix of its own over the same memory: checking trims arrays that are longer than they need be
-        csr = type(given)((given.data, given.indices, given.indptr), shape=given.shape, copy=False)
+        # A matrix of its own over the same memory (the kernels read on from entry to entry): checking trims arrays
+        # that are longer than they need be.
+        parts = tuple(map(np.ascontiguousarray, (given.data, given.indices, given.indptr)))
+        csr = type(given)(parts, shape=given.shape, copy=False)
         csr.check_format(full_check=True)  # the kernels trust the indices
     except ValueError as error:
         raise ValueError(f"{name} is a damaged sparse matrix: {error}") from None
@@ -189,11 +191,13 @@ def as_targets(y: Any, n: int, architecture: Architecture, name: str = "y", clas
             f"give (n,) labels or (n, {n_out}) numbers"
         )
     Y = cast(array, architecture.dtype, name)
-    _check_range(Y, architecture, name)
     if n_out == 1:
         output = architecture.neurons.get((len(architecture.sizes), 0), architecture.activations[-1])
-        by_label = classes is not None or (array.dtype.kind in "iub" and output.name == "sigmoid")
-        return Targets(_zeros_and_ones(Y, name) if by_label else Y, None, np.arange(2) if by_label else None)
+        if classes is not None or (array.dtype.kind in "iub" and output.name == "sigmoid"):
+            return Targets(_zeros_and_ones(Y, name), None, np.arange(2))
+    _check_range(Y, architecture, name)
+    if n_out == 1:
+        return Targets(Y, None, None)
     if ((Y == 0) | (Y == 1)).all() and (Y.sum(axis=1) == 1).all():
         return Targets(None, np.argmax(Y, axis=1).astype(np.int64), np.arange(n_out))
     return Targets(Y, None, None)
