@@ -197,7 +197,7 @@ class _Watch:
         self.prepared = self.engine.prepare(judge.examples)
 
     def judge(self, running: engines.Engine) -> tuple[float, float]:
-        self.engine.restore_state(running.save_state())
+        self.engine.load(running.theta())
         return self.of.judge(self.engine.outputs(self.prepared))
 
 
