@@ -1,0 +1,5 @@
+"""`python -m fastbp` is the command `fastbp`."""
+
+from fastbp.cli import main
+
+main()

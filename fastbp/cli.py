@@ -1,0 +1,551 @@
+"""The command `fastbp`: options, examples, errors and exit codes.
+
+What a command does stands in `commands`, which is loaded when one runs: `fastbp --help` must not wait for NumPy.
+"""
+
+import io
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from fastbp import __version__
+
+if TYPE_CHECKING:
+    from fastbp import commands
+
+FAILED, INTERRUPTED, PIPE_CLOSED = 2, 130, 141  # the last two as a shell reports a process that a signal ended
+
+
+class _ExamplesAsWritten:
+    """Help pages that end with the lines of `epilog` as they are; typer would fill them into paragraphs."""
+
+    epilog: str | None
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        epilog, self.epilog = self.epilog, None
+        super().format_help(ctx, formatter)  # type: ignore[misc]
+        self.epilog = epilog
+        typer.echo(epilog)
+
+
+class Command(_ExamplesAsWritten, TyperCommand):
+    """One command."""
+
+
+class Commands(_ExamplesAsWritten, TyperGroup):
+    """All commands, with every error as one line on the standard error; `--debug` adds the traceback."""
+
+    def invoke(self, ctx: Any) -> Any:  # typer's own Context, which is not typer.Context
+        try:
+            result = super().invoke(ctx)
+            if sys.stdout is not None:
+                sys.stdout.flush()  # a reader that has gone away shows here, not when Python shuts down
+            return result
+        except KeyboardInterrupt as error:
+            raise _end(INTERRUPTED, "stopped", error, ctx) from error
+        except BrokenPipeError as error:
+            with open(os.devnull, "w") as nowhere:  # for what Python still wants to write at its end
+                os.dup2(nowhere.fileno(), sys.stdout.fileno())
+            raise typer.Exit(PIPE_CLOSED) from error
+        except Exception as error:
+            if hasattr(error, "exit_code") or isinstance(error, typer.Abort):
+                raise  # usage errors and exits are typer's own
+            code = INTERRUPTED if isinstance(error.__cause__, KeyboardInterrupt) else FAILED
+            raise _end(code, _describe(error), error, ctx) from error
+
+
+def _end(code: int, message: str, error: BaseException, ctx: typer.Context) -> typer.Exit:
+    if ctx.meta.get("fastbp.debug"):
+        import traceback
+
+        traceback.print_exception(error)
+    typer.echo(f"fastbp: {' '.join(message.split())}", err=True)
+    return typer.Exit(code)
+
+
+# Library messages that name arguments of Python functions, as the command line calls them.
+_IN_SHELL_WORDS = (
+    ("header=True or header=False settles it", "--header yes or --header no settles it"),
+    (" (or labelled=False)", ""),
+    ("header=False says there are none; give an index", "--header no says there are none; give a number"),
+)
+
+
+def _describe(error: Exception) -> str:
+    """One sentence for people. Only what no user can have caused names its type and asks for a report."""
+    from fastbp.errors import FastbpError
+
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    if isinstance(error, MemoryError):
+        return (
+            f"not enough memory ({error}); use fewer rows or a smaller network" if str(error) else "not enough memory"
+        )
+    if isinstance(error, FastbpError | ValueError | TypeError | OSError | ArithmeticError):
+        text = str(error)
+        for python, shell in _IN_SHELL_WORDS:
+            text = text.replace(python, shell)
+        return text
+    return (
+        f"unexpected {type(error).__name__}: {error}. This is a mistake in fastbp: please report it with what "
+        f"`fastbp info` prints and the traceback that --debug shows"
+    )
+
+
+app = typer.Typer(
+    cls=Commands,
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def examples(*pairs: tuple[str | None, str]) -> str:
+    """The end of a help page: command lines that work as they stand, some under a remark."""
+    lines = [" Examples:", ""]
+    for remark, line in pairs:
+        lines += [f"   # {remark}"] if remark else []
+        lines.append(f"   {line}")
+    return "\n".join([*lines, ""])
+
+
+# --- Options
+
+
+class Task(StrEnum):
+    auto = "auto"
+    classify = "classify"
+    regress = "regress"
+
+
+class Scaling(StrEnum):
+    auto = "auto"
+    standard = "standard"
+    none = "none"
+
+
+class Header(StrEnum):
+    auto = "auto"
+    yes = "yes"
+    no = "no"
+
+
+class Engine(StrEnum):
+    auto = "auto"
+    reference = "reference"
+    matrix = "matrix"
+    fused = "fused"
+
+
+class Dtype(StrEnum):
+    float64 = "float64"
+    float32 = "float32"
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Sizes of layers, as in 64,30,10."""
+
+    values: list[int]
+
+
+@dataclass(frozen=True)
+class Names:
+    """Names, as in relu,tanh."""
+
+    names: list[str]
+
+
+def read_sizes(text: str) -> Sizes:
+    try:
+        sizes = [int(part) for part in text.split(",")]
+    except ValueError:
+        hint = "; activations go to --activation" if text.replace(",", "").isidentifier() else ""
+        raise typer.BadParameter(f"{text!r} is not a list of whole numbers such as 64,30,10{hint}") from None
+    if min(sizes) < 1:
+        raise typer.BadParameter(f"{text!r}: every layer needs at least one neuron")
+    return Sizes(sizes)
+
+
+def read_names(text: str) -> Names:
+    return Names([part.strip() for part in text.split(",")])
+
+
+def _at_least(least: int) -> Callable[[float | None], float | None]:
+    """A check of an option's value. (typer's own min= prints the range into the narrow middle of the help page.)"""
+
+    def check(value: float | None) -> float | None:
+        if value is not None and not value >= least:
+            raise typer.BadParameter(f"{value} is not at least {least}")
+        return value
+
+    return check
+
+
+def _share(most: float) -> Callable[[float | None], float | None]:
+    def check(value: float | None) -> float | None:
+        if value is not None and not 0 <= value <= most:
+            raise typer.BadParameter(f"{value} is not a share from 0 to {most:g}")
+        return value
+
+    return check
+
+
+def _remember_debug(ctx: typer.Context, value: bool) -> bool:
+    if value:
+        ctx.meta["fastbp.debug"] = True
+    return value
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        typer.echo(f"fastbp {__version__}")
+        raise typer.Exit
+
+
+DATA, NETWORK, TRAINING, RESULT = "Data", "Network", "Training", "Result"
+
+
+def option(panel: str, name: str, metavar: str, help: str, default: str | None = None, **more: Any) -> Any:
+    """An option on a panel of the help page; `default` says there what happens without it."""
+    if default is not None:
+        help += f" [dim]\\[{default}][/dim]"
+    return typer.Option(name, rich_help_panel=panel, metavar=metavar, help=help, show_default=False, **more)
+
+
+def flag(panel: str, name: str, help: str, **more: Any) -> Any:
+    return option(panel, name, " ", help, **more)
+
+
+DataOption = Annotated[
+    str, option(DATA, "--data", "DATA", "digits (built in), mnist, or a .csv or .npz file.", "digits")
+]
+TargetOption = Annotated[
+    str | None,
+    option(DATA, "--target", "COLUMN", "CSV: the column to learn, by name, or by number from 0.", "the last"),
+]
+HeaderOption = Annotated[
+    Header, option(DATA, "--header", "yes|no", "CSV: whether the first line names the columns.", "as it looks")
+]
+DownloadOption = Annotated[bool, flag(DATA, "--download", "Fetch MNIST (12 MB) if it is not here.")]
+ActivationOption = Annotated[
+    Names | None,
+    option(
+        NETWORK,
+        "--activation",
+        "NAME,…",
+        "Of the hidden layers, one or one each: sigmoid, tanh, relu, leaky_relu, softplus, gelu, silu, identity.",
+        "relu",
+        parser=read_names,
+    ),
+]
+OutputOption = Annotated[
+    str | None,
+    option(
+        NETWORK,
+        "--output",
+        "NAME",
+        "Activation of the output layer: softmax, or one of the above.",
+        "softmax for labels, identity for numbers",
+    ),
+]
+CostOption = Annotated[
+    str | None,
+    option(NETWORK, "--cost", "NAME", "log_likelihood, cross_entropy or quadratic.", "what suits the output"),
+]
+EngineOption = Annotated[Engine, option(NETWORK, "--engine", "NAME", "auto, reference, matrix or fused.", "auto")]
+DtypeOption = Annotated[
+    Dtype, option(NETWORK, "--dtype", "NAME", "float64 or float32, of every computation.", "float64")
+]
+BatchSizeOption = Annotated[
+    int, option(TRAINING, "--batch-size", "N", "Examples in a mini-batch.", "10", callback=_at_least(1))
+]
+JsonOption = Annotated[bool, flag(RESULT, "--json", "Print one JSON document and nothing else.")]
+DebugOption = Annotated[
+    bool, flag(RESULT, "--debug", "Show the traceback of an error.", callback=_remember_debug, is_eager=True)
+]
+ModelArgument = Annotated[Path, typer.Argument(metavar="MODEL", help="A file that fastbp train --save wrote.")]
+
+
+# --- Commands
+
+
+@app.callback(
+    epilog=examples(
+        ("watch a network learn handwritten digits", "fastbp train"),
+        ("learn the last column of a table, then label new rows", "fastbp train --data iris.csv --save iris.model"),
+        (None, "fastbp predict iris.model --data new.csv"),
+        ("all options of a command, with examples", "fastbp train --help"),
+    )
+)
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", metavar=" ", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Train dense neural networks by backpropagation, fast, on a CPU."""
+
+
+@app.command(
+    cls=Command,
+    epilog=examples(
+        ("handwritten digits", "fastbp train"),
+        (None, "fastbp train --hidden 100,50 --epochs 60 --save digits.model --plot digits.png"),
+        ("a table, with labels or with numbers to learn", "fastbp train --data iris.csv --target species"),
+        (None, "fastbp train --data houses.csv --target price --epochs 200"),
+        ("MNIST, with the network of the book's chapter 1", "fastbp train --data mnist --download --dtype float32"),
+        (None, "fastbp train --data mnist --sizes 784,30,10 --cost quadratic \\"),
+        (None, "      --activation sigmoid --init normal --eta 3"),
+    ),
+)
+def train(
+    data: DataOption = "digits",
+    target: TargetOption = None,
+    header: HeaderOption = Header.auto,
+    task: Annotated[
+        Task,
+        option(DATA, "--task", "KIND", "Learn labels (classify) or numbers (regress).", "as the target looks"),
+    ] = Task.auto,
+    validation: Annotated[
+        float | None,
+        option(DATA, "--validation", "SHARE", "Of a file: the share of rows to hold out.", "0.2", callback=_share(0.9)),
+    ] = None,
+    scaling: Annotated[
+        Scaling,
+        option(
+            DATA,
+            "--scaling",
+            "KIND",
+            "Of the features: standard (mean 0, deviation 1) or none.",
+            "bytes to 0 … 1, else standard",
+        ),
+    ] = Scaling.auto,
+    download: DownloadOption = False,
+    sizes: Annotated[
+        Sizes | None,
+        option(
+            NETWORK,
+            "--sizes",
+            "N,N,…",
+            "All layers, the input first: 64,30,10.",
+            "from the data and --hidden",
+            parser=read_sizes,
+        ),
+    ] = None,
+    hidden: Annotated[
+        Sizes | None,
+        option(NETWORK, "--hidden", "N,…", "The hidden layers only: 30, or 100,50.", "30", parser=read_sizes),
+    ] = None,
+    activation: ActivationOption = None,
+    output: OutputOption = None,
+    cost: CostOption = None,
+    init: Annotated[
+        str | None,
+        option(
+            NETWORK,
+            "--init",
+            "NAME",
+            "First weights: normal (the book's), scaled, glorot or he.",
+            "scaled for sigmoid, else he",
+        ),
+    ] = None,
+    engine: EngineOption = Engine.auto,
+    dtype: DtypeOption = Dtype.float64,
+    epochs: Annotated[
+        int, option(TRAINING, "--epochs", "N", "Times to go through the data.", "30", callback=_at_least(1))
+    ] = 30,
+    batch_size: BatchSizeOption = 10,
+    eta: Annotated[float | None, option(TRAINING, "--eta", "X", "The step size.", "what suits the network")] = None,
+    lmbda: Annotated[
+        float, option(TRAINING, "--lmbda", "X", "The book's L2 regularisation.", "0", callback=_at_least(0))
+    ] = 0.0,
+    seed: Annotated[
+        int, option(TRAINING, "--seed", "N", "Of the first weights and the order.", "0", callback=_at_least(0))
+    ] = 0,
+    save: Annotated[Path | None, option(RESULT, "--save", "FILE", "Keep the network in a file.")] = None,
+    plot: Annotated[
+        Path | None, option(RESULT, "--plot", "FILE.png", "Draw cost and score by epoch (needs matplotlib).")
+    ] = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Train a network, and show how well it does on unseen rows.
+
+    Brackets tell what happens without an option.
+    """
+    from fastbp import commands
+
+    if sizes is not None and hidden is not None:
+        raise typer.BadParameter("--sizes gives all layers, --hidden the hidden ones; drop one of them")
+    commands.train(
+        _data(data, target, header, download),
+        commands.NetworkOptions(
+            sizes=None if sizes is None else sizes.values,
+            hidden=None if hidden is None else hidden.values,
+            activation=None if activation is None else activation.names,
+            output=output,
+            cost=cost,
+            init=init,
+            engine=engine.value,
+            dtype=dtype.value,
+            seed=seed,
+        ),
+        commands.TrainOptions(
+            task=task.value,
+            validation=validation,
+            scaling=scaling.value,
+            epochs=epochs,
+            batch_size=batch_size,
+            eta=eta,
+            lmbda=lmbda,
+            save=save,
+            plot=plot,
+            as_json=as_json,
+        ),
+    )
+
+
+def _data(name: str, target: str | None, header: Header, download: bool) -> "commands.DataOptions":
+    from fastbp import commands
+
+    first_line = None if header is Header.auto else header is Header.yes
+    return commands.DataOptions(name, target, first_line, download)
+
+
+@app.command(
+    cls=Command,
+    epilog=examples(
+        ("on the digits held out", "fastbp evaluate digits.model"),
+        ("on a table", "fastbp evaluate iris.model --data iris.csv --target species --validation 0.2"),
+    ),
+)
+def evaluate(
+    model: ModelArgument,
+    data: DataOption = "digits",
+    target: TargetOption = None,
+    header: HeaderOption = Header.auto,
+    validation: Annotated[
+        float | None,
+        option(
+            DATA,
+            "--validation",
+            "SHARE",
+            "Of a file: only the rows that train holds out.",
+            "all rows",
+            callback=_share(0.9),
+        ),
+    ] = None,
+    download: DownloadOption = False,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Judge a saved network on rows whose labels or numbers are known."""
+    from fastbp import commands
+
+    commands.evaluate(model, _data(data, target, header, download), validation or None, as_json)
+
+
+@app.command(
+    cls=Command,
+    epilog=examples(
+        ("a label or a number for each row", "fastbp predict iris.model --data new.csv"),
+        ("from a table that has the target too", "fastbp predict iris.model --data iris.csv --target species"),
+        ("from a pipe", "head -5 new.csv | fastbp predict iris.model --data -"),
+    ),
+)
+def predict(
+    model: ModelArgument,
+    data: Annotated[
+        str, option(DATA, "--data", "DATA", "Raw rows: a .csv or .npz file, - for CSV from a pipe, digits or mnist.")
+    ],
+    target: Annotated[
+        str | None, option(DATA, "--target", "COLUMN", "CSV: a column to leave out, by name, or by number from 0.")
+    ] = None,
+    header: HeaderOption = Header.auto,
+    download: DownloadOption = False,
+    output: Annotated[
+        Path | None, option(RESULT, "--output", "FILE", "Write there instead of the standard output.")
+    ] = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Write a saved network's label or number for each row."""
+    from fastbp import commands
+
+    commands.predict(model, _data(data, target, header, download), output, as_json)
+
+
+@app.command(
+    cls=Command,
+    epilog=examples(
+        ("a small network, and a larger one", "fastbp plan 784,30,10"),
+        (None, "fastbp plan 784,512,512,10 --batch-size 250 --dtype float32"),
+        ("inputs that are mostly zero, as MNIST's", "fastbp plan 784,30,10 --density 0.19"),
+    ),
+)
+def plan(
+    sizes: Annotated[
+        Sizes, typer.Argument(parser=read_sizes, metavar="SIZES", help="All layers, the input first: 784,30,10.")
+    ],
+    activation: ActivationOption = None,
+    output: OutputOption = None,
+    cost: CostOption = None,
+    engine: EngineOption = Engine.auto,
+    dtype: DtypeOption = Dtype.float64,
+    batch_size: BatchSizeOption = 10,
+    density: Annotated[
+        float,
+        option(
+            TRAINING, "--density", "SHARE", "Of the inputs that are not zero (MNIST: 0.19).", "1", callback=_share(1.0)
+        ),
+    ] = 1.0,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Tell which engine would run a network, and why."""
+    from fastbp import commands
+
+    shape = commands.NetworkOptions(
+        sizes=sizes.values,
+        activation=None if activation is None else activation.names,
+        output=output,
+        cost=cost,
+        engine=engine.value,
+        dtype=dtype.value,
+    )
+    commands.show_plan(shape, batch_size, density, as_json)
+
+
+@app.command(cls=Command, epilog=examples((None, "fastbp info"), (None, "fastbp info --json")))
+def info(as_json: JsonOption = False, debug: DebugOption = False) -> None:
+    """Print what a bug report needs: versions, processor, threads."""
+    from fastbp import commands
+
+    commands.show_info(as_json)
+
+
+def main() -> None:
+    """The entry point of the command line."""
+    warnings.showwarning = _show_warning
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # bars and pictures where the encoding has no such signs
+    try:
+        app(prog_name="fastbp")
+    except KeyboardInterrupt:  # before a command had begun
+        sys.exit(INTERRUPTED)
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    """A warning as one line, without the place in the source."""
+    typer.echo(f"fastbp: note: {' '.join(str(message).split())}", err=True)

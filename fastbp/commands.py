@@ -1,0 +1,436 @@
+"""What the commands of `fastbp` do once their options are read: prepare the data, call the library, report."""
+
+import csv
+import io
+import json
+import math
+import os
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import fastbp
+from fastbp import fitting, lessons, reports, sources
+from fastbp.activations import as_activation
+from fastbp.engines.plan import plan as make_plan
+from fastbp.errors import DivergenceError, FastbpError
+from fastbp.lessons import Lesson
+from fastbp.network import Network, load
+from fastbp.sources import Rows
+
+# The training cost of a plot is judged on at most so many rows, spread evenly over the data.
+_SAMPLE = 10_000
+
+
+class Stopped(FastbpError):
+    """Ctrl-C came during training; the message says what became of the work."""
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """How to read the examples."""
+
+    name: str
+    target: str | None = None
+    header: bool | None = None
+    download: bool = False
+
+    def read(self, labelled: bool = True) -> Rows:
+        return sources.read(self.name, self.target, labelled=labelled, header=self.header, download=self.download)
+
+
+@dataclass(frozen=True)
+class NetworkOptions:
+    """What network to build; None leaves the choice to what it shall learn."""
+
+    sizes: list[int] | None = None
+    hidden: list[int] | None = None
+    activation: list[str] | None = None
+    output: str | None = None
+    cost: str | None = None
+    init: str | None = None
+    engine: str = "auto"
+    dtype: str = "float64"
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """How to train it, and where to leave the result."""
+
+    task: str
+    validation: float | None
+    scaling: str
+    epochs: int
+    batch_size: int
+    eta: float | None
+    lmbda: float
+    save: Path | None
+    plot: Path | None
+    as_json: bool
+
+
+# --- train
+
+
+def train(data: DataOptions, shape: NetworkOptions, options: TrainOptions) -> None:
+    """Train a network on data, show how it learns, and leave it, a picture or a document where the user asks."""
+    began = time.perf_counter()
+    _check_destinations(data, options)
+    rows = data.read()
+    classes = lessons.labels_of(rows, options.task)
+    network = _build(shape, rows, classes)
+    lesson = lessons.prepare(rows, classes, network, options.validation, options.scaling)
+    eta = _usual_eta(network, classes) if options.eta is None else options.eta
+    facts = {
+        **_data_facts(rows, lesson, lessons.is_a_guess(rows, options.task)),
+        **_network_facts(network),
+        "epochs": options.epochs,
+        "batch_size": options.batch_size,
+        "eta": eta,
+        "lmbda": options.lmbda,
+        "seed": shape.seed,
+    }
+    if not options.as_json:
+        reports.opening(facts)
+    teller = _teller(network, lesson, options)
+    try:
+        history = network.fit(
+            lesson.X, lesson.y, epochs=options.epochs, batch_size=options.batch_size, eta=eta, lmbda=options.lmbda,
+            validation_data=lesson.held_out, callbacks=[teller], verbose=None if teller.with_bar else False,
+        )  # fmt: skip
+    except KeyboardInterrupt as interrupt:
+        raise _wind_up(network, lesson, teller, options) from interrupt
+    except DivergenceError as error:
+        raise _in_epochs_from_1(error, eta) from error
+    lesson.finish(network)
+    facts |= {"engine": history.engine, "result": _result(network, lesson), "history": teller.records}
+    if options.save is not None:
+        network.save(options.save)
+    if options.plot is not None:
+        from fastbp import plotting
+
+        plotting.draw(teller.records, options.plot, facts)
+    facts |= {"seconds": time.perf_counter() - began, "saved": options.save, "plot": options.plot}
+    if options.as_json:
+        write_json(facts)
+        return
+    reports.closing(facts)
+    if rows.name == "digits" and rows.test is not None and lesson.held_out is not None:
+        reports.mistakes(rows.test[0], rows.test[1], network.predict(lesson.held_out[0]))
+
+
+def _in_epochs_from_1(error: DivergenceError, eta: float) -> FastbpError:
+    assert error.epoch is not None and error.batch is not None  # training says where
+    return FastbpError(
+        f"training diverged in epoch {error.epoch + 1}, mini-batch {error.batch + 1}: a parameter became NaN or "
+        f"infinite; try a smaller step, such as --eta {eta / 10:g}"
+    )
+
+
+def _check_destinations(data: DataOptions, options: TrainOptions) -> None:
+    """What would spoil the end of a training is found before its beginning."""
+    for name, path in (("--save", options.save), ("--plot", options.plot)):
+        if path is not None:
+            _check_destination(name, path, Path(data.name))
+    if options.plot is not None:
+        from fastbp import plotting
+
+        plotting.check(options.plot)
+
+
+def _check_destination(option: str, path: Path, *inputs: Path) -> None:
+    """ValueError if no file can be written there, or one that is read would be lost."""
+    if any(path.exists() and other.exists() and path.samefile(other) for other in inputs):
+        raise ValueError(f"{option} {path} would overwrite what is read from there; choose another name")
+    if path.is_dir():
+        raise ValueError(f"{option} {path} is a folder; name a file in it")
+    if not path.parent.is_dir():
+        raise ValueError(f"{option} {path}: there is no folder {path.parent}; make it first")
+    if not os.access(path.parent, os.W_OK):
+        raise ValueError(f"{option} {path}: you may not write in the folder {path.parent}; choose another")
+
+
+def _build(shape: NetworkOptions, rows: Rows, classes: np.ndarray | None) -> Network:
+    """The network: inputs and outputs as the data ask, the rest as the user or else the defaults say."""
+    assert rows.y is not None
+    n_in = rows.X.shape[1]
+    n_out = len(classes) if classes is not None else 1 if rows.y.ndim == 1 else rows.y.shape[1]
+    sizes = shape.sizes or [n_in, *([30] if shape.hidden is None else shape.hidden), n_out]
+    one_for_two = n_out == 2 and classes is not None and sizes[-1] == 1
+    if sizes[0] != n_in or (sizes[-1] != n_out and not one_for_two):
+        what = f"{n_out} labels" if classes is not None else f"{n_out} number{'s' * (n_out > 1)} a row"
+        raise ValueError(
+            f"--sizes {','.join(map(str, sizes))} does not fit {rows.name}, which has {n_in} features and {what} to "
+            f"learn; begin with {n_in} and end with {n_out}, or give only --hidden"
+        )
+    if one_for_two and shape.output not in (None, "sigmoid"):
+        raise ValueError(f"one output for two labels is a sigmoid's, not --output {shape.output}; end --sizes with 2")
+    output, cost = _output_and_cost(shape, classes is not None, one_for_two)
+    return _network(shape, sizes, output, cost)
+
+
+def _output_and_cost(shape: NetworkOptions, by_label: bool, one_for_two: bool) -> tuple[str, str]:
+    """What goes with what the user gave; the legal pairs are in `costs`."""
+    output, cost = shape.output, shape.cost
+    if not by_label:
+        return output or "identity", cost or "quadratic"
+    if output is None and cost is None:
+        output = "sigmoid" if one_for_two else "softmax"
+    if output is None:
+        output = "softmax" if cost == "log_likelihood" else "sigmoid"
+    return output, cost or {"softmax": "log_likelihood", "sigmoid": "cross_entropy"}.get(output, "quadratic")
+
+
+def _network(shape: NetworkOptions, sizes: list[int], output: str, cost: str) -> Network:
+    as_activation(output, "--output")
+    hidden = [as_activation(name, "--activation").name for name in shape.activation or ["relu"]]
+    if len(hidden) not in (1, len(sizes) - 2):
+        raise ValueError(
+            f"--activation names {len(hidden)} activations, but there are {len(sizes) - 2} hidden layers; give one "
+            f"for all, or one each"
+        )
+    return Network(
+        sizes,
+        hidden=hidden if len(hidden) > 1 else hidden[0],
+        output=output,
+        cost=cost,
+        initializer=shape.init or ("scaled" if "sigmoid" in hidden else "he"),
+        dtype=shape.dtype,
+        engine=shape.engine,
+        seed=shape.seed,
+    )
+
+
+def _usual_eta(network: Network, classes: np.ndarray | None) -> float:
+    """A step size that learned well on digits, MNIST and small tables in batches of 10 (3 is the book's)."""
+    flat = any(f.name == "sigmoid" for f in network.architecture.activations[:-1])  # σ' ≤ 1/4: small gradients
+    if classes is None:
+        return 0.1 if flat else 0.02
+    if network.architecture.cost.name == "quadratic":
+        return 3.0 if flat else 0.5
+    return 0.5 if flat else 0.05
+
+
+def _teller(network: Network, lesson: Lesson, options: TrainOptions) -> reports.Teller:
+    judge = None
+    if options.plot is not None or lesson.held_out is None:
+        some = slice(None, None, -(-len(lesson.X) // _SAMPLE))
+        places = None if lesson.classes is None else np.arange(len(lesson.classes))
+        judge = fitting.Judge(network.architecture, lesson.X[some], lesson.y[some], "the training data", places)
+    return reports.Teller(options.epochs, lesson.classes is not None, judge, silent=options.as_json)
+
+
+def _wind_up(network: Network, lesson: Lesson, teller: reports.Teller, options: TrainOptions) -> Stopped:
+    """After Ctrl-C: what was learned goes where the user wanted it."""
+    done = len(teller.records)
+    if not done:
+        return Stopped("stopped before the first epoch was over; nothing was saved")
+    what = f"stopped after {done} of {options.epochs} epochs"
+    if options.save is None:
+        return Stopped(what)
+    lesson.finish(network)
+    network.save(options.save)
+    return Stopped(f"{what}; the network so far is in {options.save}")
+
+
+def _data_facts(rows: Rows, lesson: Lesson, guessed: bool) -> dict[str, Any]:
+    return {
+        "fastbp": fastbp.__version__,
+        "data": rows.name,
+        "target": rows.target,
+        "task": "regress" if lesson.classes is None else "classify",
+        "task_is_a_guess": guessed,
+        "classes": lesson.classes,
+        "training_examples": len(lesson.X),
+        "validation_examples": 0 if lesson.held_out is None else len(lesson.held_out[0]),
+    }
+
+
+def _network_facts(network: Network) -> dict[str, Any]:
+    built = network.architecture
+    return {
+        "sizes": network.sizes,
+        "hidden": [activation.name for activation in built.activations[:-1]],
+        "output": built.activations[-1].name,
+        "cost": built.cost.name,
+        "dtype": built.dtype.name,
+    }
+
+
+def _result(network: Network, lesson: Lesson) -> dict[str, Any]:
+    """How the finished network does, in the targets' own unit, on the rows held out (or, without any, on all)."""
+    X, y = lesson.held_out or (lesson.X, lesson.y)
+    on = "training" if lesson.held_out is None else "held-out"
+    return {"on": on, **_judge(network, X, lesson.raw_targets(y), "the data")}
+
+
+def _judge(network: Network, X: np.ndarray, y: np.ndarray, name: str) -> dict[str, Any]:
+    """Score and cost on scaled inputs and raw targets; and what people count: right answers, or the typical error."""
+    cost, score = fitting.Judge(network.architecture, X, y, name, network.classes_).judge_network(network)
+    found: dict[str, Any] = {"examples": len(y), "score": score, "cost": cost}
+    if network.classes_ is not None:
+        return found | {"correct": round(score * len(y))}
+    error = network.predict(X).astype(np.float64) - y
+    with np.errstate(over="ignore"):
+        return found | {"rms_error": np.sqrt(np.mean(np.square(error), axis=0))}
+
+
+# --- evaluate and predict
+
+
+def evaluate(model: Path, data: DataOptions, validation: float | None, as_json: bool) -> None:
+    """Judge a saved network on labelled rows: those that a data set holds out, or all rows of a file."""
+    network = _load(model)
+    rows = data.read()
+    assert rows.y is not None
+    X, y = rows.X, rows.y
+    if rows.test is not None and validation is not None:
+        raise ValueError(f"{rows.name} comes with held-out examples, which are taken; drop --validation")
+    if rows.test is not None:
+        X, y = rows.test
+    elif validation is not None:
+        _, held = lessons.hold_out(rows, validation, network.classes_ is not None)
+        X, y = X[held], y[held]
+    X = _inputs(network, rows, X)
+    y = _targets_for(network, rows, y)
+    facts: dict[str, Any] = {"model": model, "data": rows.name, **_judge(network, X, y, rows.name)}
+    if network.classes_ is not None:
+        places = [np.searchsorted(network.classes_, labels) for labels in (y, network.predict(X))]
+        confusion = np.zeros((len(network.classes_),) * 2, np.int64)
+        np.add.at(confusion, tuple(places), 1)
+        facts |= {"classes": network.classes_, "confusion": confusion}
+    if as_json:
+        write_json(facts)
+    else:
+        reports.evaluation(facts)
+
+
+def predict(model: Path, data: DataOptions, output: Path | None, as_json: bool) -> None:
+    """Write what a saved network makes of raw rows: a label or a number a line, in the order of the rows."""
+    network = _load(model)
+    if output is not None:
+        _check_destination("--output", output, model, Path(data.name))
+    rows = data.read(labelled=False)
+    X = _inputs(network, rows, rows.X if rows.test is None else rows.test[0])
+    predictions = network.predict(X)
+    if as_json:
+        facts = {"model": model, "data": rows.name, "classes": network.classes_, "predictions": predictions}
+        text = to_json(facts | {"outputs": network.outputs(X)})
+    else:
+        text = _as_lines(predictions)
+    if output is not None:
+        output.write_text(text, encoding="utf-8", newline="")
+        return
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="strict")  # a label that the output cannot spell is an error, not a "?"
+    print(text, end="")
+
+
+def _load(model: Path) -> Network:
+    if not model.exists():
+        raise ValueError(f"there is no file {model}; a model comes from fastbp train --save {model}")
+    return load(model)
+
+
+def _inputs(network: Network, rows: Rows, X: np.ndarray) -> np.ndarray:
+    """Raw rows as this network takes them."""
+    n_in, n = network.sizes[0], X.shape[1]
+    if n != n_in:
+        hint = "leave the target column out by naming it with --target" if n == n_in + 1 else "give its own with --data"
+        raise ValueError(f"the model takes {n_in} features a row, but {rows.name} has {n}; {hint}")
+    lessons.check_finite(rows, (X, None))
+    # a network saved without a scaling learned from numbers as its user had them: load_digits and load_mnist scale
+    scaling = network.input_scaling
+    if scaling is None and rows.name in sources.BUILT_IN:
+        scaling = rows.pixels
+    return lessons.scaled(X, scaling, network.dtype)
+
+
+def _targets_for(network: Network, rows: Rows, y: np.ndarray) -> np.ndarray:
+    """Targets of the kind this network has learned; ValueError if they are of another."""
+    what, classes = f"the target {rows.target!r} of {rows.name}", network.classes_
+    if classes is None:
+        n_out, n = network.sizes[-1], y.shape[1] if y.ndim == 2 else 1
+        if y.dtype.kind == "U" or n != n_out:
+            has = "labels" if y.dtype.kind == "U" else f"{n} a row"
+            raise ValueError(f"the model predicts numbers, {n_out} a row, but {what} has {has}")
+        return y.astype(np.float64)
+    if y.ndim != 1:
+        raise ValueError(f"the model predicts labels, but {what} has shape {y.shape}; give one label a row")
+    if classes.dtype.kind == "U":
+        y = y.astype(str)
+    known = np.isin(y, classes)
+    if not known.all():
+        some = ", ".join(map(str, classes[:10])) + (", …" if len(classes) > 10 else "")
+        raise ValueError(f"{what} holds {str(y[np.argmin(known)])!r}, but the model knows the labels {some}")
+    return y if y.dtype.kind == "U" else y.astype(np.int64)
+
+
+def _as_lines(predictions: np.ndarray) -> str:
+    """One line a row; a label with a comma or a quote is quoted as in CSV, several numbers stand side by side."""
+    text = io.StringIO()
+    rows = predictions[:, np.newaxis] if predictions.ndim == 1 else predictions
+    csv.writer(text, lineterminator="\n").writerows(map(list, rows))
+    return text.getvalue()
+
+
+# --- plan and info
+
+
+def show_plan(shape: NetworkOptions, batch_size: int, density: float, as_json: bool) -> None:
+    """Print which engine a network would run in, and why."""
+    output, cost = _output_and_cost(shape, by_label=True, one_for_two=False)
+    network = _network(shape, shape.sizes or [], output, cost)
+    plan = make_plan(network, batch_size=batch_size, density=density)
+    if as_json:
+        write_json({**_network_facts(network), "density": density, **asdict(plan)})
+    else:
+        print(plan)
+
+
+def show_info(as_json: bool) -> None:
+    """Print what a bug report needs."""
+    from fastbp import machine
+
+    facts = machine.facts()
+    if as_json:
+        write_json(facts)
+    else:
+        reports.facts(facts)
+
+
+# --- JSON
+
+
+def write_json(facts: dict[str, Any]) -> None:
+    print(to_json(facts), end="")
+
+
+def to_json(facts: dict[str, Any]) -> str:
+    """One document, a line for each fact and each epoch; numbers that JSON does not have (NaN, infinity) are null."""
+
+    def line(value: Any) -> str:
+        return json.dumps(_plain(value), allow_nan=False)
+
+    def lines(value: Any) -> str:
+        several = isinstance(value, list) and value and isinstance(value[0], dict)
+        return "[\n    " + ",\n    ".join(map(line, value)) + "\n  ]" if several else line(value)
+
+    return "{\n" + ",\n".join(f"  {line(name)}: {lines(value)}" for name, value in facts.items()) + "\n}\n"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, dict):
+        return {key: _plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, Path) else value
