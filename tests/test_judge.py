@@ -1,5 +1,7 @@
 """How `fit` and `score` judge a network: the cost and the score of held-out examples."""
 
+import io
+
 import numpy as np
 import pytest
 
@@ -79,3 +81,34 @@ def test_labels_other_than_0_1_2_are_found_among_the_classes() -> None:
     assert net.score(X, net.predict(X)) == 1.0
     with pytest.raises(ValueError, match=r"y\[1\] is 4, which is none of the classes \[3, 5, 7, 9\]"):
         net.score(X[:2], [3, 4])
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("by_label", "shown"), [(True, "97.18 %"), (False, "R² 0.9718")])
+def test_the_progress_bar_shows_epoch_and_score(monkeypatch: pytest.MonkeyPatch, by_label: bool, shown: str) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    with fitting.progress_bar(3, 100, by_label) as bar:
+        bar.examples_done(100)
+        bar.epoch_done({"epoch": 0, "validation_score": 0.9718})
+        bar.examples_done(50)
+    text = terminal.getvalue()
+    assert "epoch 2/3" in text and shown in text and "━" in text
+
+
+def test_the_progress_bar_says_when_the_compiler_is_at_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    with fitting.progress_bar(3, 100):
+        pass
+    assert "starting" in terminal.getvalue()
+    monkeypatch.setattr(fitting, "_PATIENCE", -1.0)
+    with fitting.progress_bar(3, 100):
+        pass
+    assert "compiling (first time only)" in terminal.getvalue()
