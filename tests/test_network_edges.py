@@ -470,7 +470,7 @@ def test_step_sizes_that_are_none(bad: Any) -> None:
     [
         ({}, ValueError, "give either eta= .* or optimizer="),
         ({"eta": 1.0, "optimizer": fastbp.SGD(1.0)}, ValueError, "give either eta= .* or optimizer="),
-        ({"optimizer": "adam"}, TypeError, r"optimizer must be an optimizer such as fastbp.SGD\(0.1\), got 'adam'"),
+        ({"optimizer": "adam"}, TypeError, r"optimizer must be an optimizer such as .*, got 'adam'"),
         ({"eta": 1.0, "lmbda": -1.0}, ValueError, "lmbda must be a finite number ≥ 0, got -1.0"),
         ({"eta": 1.0, "callbacks": [print]}, TypeError, "callbacks need a method on_epoch_end"),
         ({"eta": 1.0, "validation_data": np.ones((6, 4))}, TypeError, r"validation_data must be a pair \(X, y\)"),
