@@ -61,6 +61,8 @@ def _rebuild(tensors: dict[str, np.ndarray], metadata: dict[str, Any]) -> "Netwo
 
     *hidden, output = [_known(name) for name in metadata["activations"]]
     neurons = {(l, j): _known(name) for l, j, name in metadata["neurons"]}
+    if len(neurons) != len(metadata["neurons"]):
+        raise ValueError("a neuron is changed twice")
     built = architecture.build(metadata["sizes"], hidden, output, metadata["cost"], neurons, metadata["dtype"])
     plan.check_engine(metadata["engine"], built)
     theta = tensors["theta"]
@@ -69,6 +71,8 @@ def _rebuild(tensors: dict[str, np.ndarray], metadata: dict[str, Any]) -> "Netwo
             f"sizes {list(built.sizes)} need {parameters.count(built.sizes)} {built.dtype} parameters, the file has "
             f"{theta.dtype} {theta.shape}"
         )
+    if not np.isfinite(theta).all():
+        raise ValueError("a parameter is NaN or infinite")
     network = Network.__new__(Network)
     network._set_up(built, metadata["engine"], *parameters.views(built.sizes, theta))
     network.classes_ = _classes(tensors, metadata, built.sizes[-1])
@@ -83,7 +87,7 @@ def _rebuild(tensors: dict[str, np.ndarray], metadata: dict[str, Any]) -> "Netwo
 
 def _known(name: Any) -> str:
     if not isinstance(name, str) or name not in ACTIVATIONS:
-        raise ValueError(f"activation {name!r} is not one of {', '.join(ACTIVATIONS)}")
+        raise ValueError(f"activation {reprlib.repr(name)} is not one of {', '.join(ACTIVATIONS)}")
     return name
 
 
