@@ -779,15 +779,16 @@ def subtract_targets(work, delta_at, a_at, row, n, rows, targets, labels):
 
 @compiled
 def transpose(packed, w_at, w_row, rows, columns, work, turned_at, turned_row):
-    """turned ← Wᵀ, its rows padded with zeros to turned_row."""
+    """turned ← Wᵀ, its rows padded with zeros to turned_row; eight rows of W at a time, which stay in the cache."""
     _compile_once()
-    for k in range(rows):
-        w = packed[w_at + k * w_row : w_at + k * w_row + columns]
+    for first in range(0, turned_row, 8):
+        last = min(first + 8, rows)
         for j in range(columns):
-            work[turned_at + j * turned_row + k] = w[j]
-    for j in range(columns):
-        for k in range(turned_at + j * turned_row + rows, turned_at + (j + 1) * turned_row):
-            work[k] = work.dtype.type(0)
+            at = turned_at + j * turned_row
+            for k in range(first, last):
+                work[at + k] = packed[w_at + k * w_row + j]
+            for k in range(max(first, last), min(first + 8, turned_row)):
+                work[at + k] = work.dtype.type(0)
 
 
 @compiled

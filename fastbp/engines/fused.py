@@ -11,11 +11,9 @@ import numpy as np
 from fastbp import kernels, parameters
 from fastbp.architecture import Architecture
 from fastbp.data import Examples, is_sparse
+from fastbp.engines.plan import SPARSE_BELOW
 from fastbp.optimizers import Optimizer
 
-# Below this share of entries that are not zero, the first layer runs over compressed rows: measured at batch 1 to 128,
-# the dense product, which vectorises better, overtakes them at about 0.4 (docs/performance-notes.md).
-SPARSE_BELOW = 0.4
 # Rows in one block of a prediction.
 PREDICTION_BLOCK = 64
 _NO_STEPS = np.empty(0)

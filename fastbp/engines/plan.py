@@ -11,9 +11,13 @@ from typing import Any
 import numpy as np
 
 from fastbp import architecture as _architecture
-from fastbp import engines
+from fastbp import engines, parameters, threads
 from fastbp.architecture import Architecture
 from fastbp.data import is_sparse
+
+# Below this share of entries that are not zero, the fused engine's first layer runs over compressed rows: the dense
+# product, which vectorises better, overtakes them at about 0.4 (docs/performance-notes.md).
+SPARSE_BELOW = 0.4
 
 
 @dataclass(frozen=True)
@@ -81,27 +85,61 @@ def density(X: Any, sample: int = 256) -> float:
 
 def make_plan(built: Architecture, batch_size: int, density: float) -> Plan:
     """Predict each engine's time for a mini-batch, and take the least."""
-    m, n_layers, width = batch_size, len(built.sizes) - 1, built.dtype.itemsize
-    flops = _architecture.flops(built.sizes, m)
-    pairs = list(zip(built.sizes[:-1], built.sizes[1:], strict=True))
-    n_parameters = sum((below + 1) * n for below, n in pairs)
-    n_units = m * sum(built.sizes)
-    seconds = {
-        "reference": m * (20e-6 + 45e-6 * n_layers + n_parameters * 12e-9),
-        "matrix": 20e-6 + 25e-6 * n_layers + flops / (30e9 / (width / 4)) + n_parameters * 1e-9 + n_units * 1e-9,
-    }
+    m, sizes, width = batch_size, built.sizes, built.dtype.itemsize
+    n_parameters, n_units = parameters.count(sizes), m * sum(sizes)
+    seconds = {"reference": _reference_seconds(built, m), "matrix": _matrix_seconds(built, m)}
     if built.compilable:
-        first = 4 * m * pairs[0][0] * pairs[0][1]
-        effective = flops - first + first * min(1.0, 2 * density)
-        seconds["fused"] = 0.5e-6 + 0.3e-6 * n_layers + effective / (40e9 / (width / 4)) + n_units * 2e-9
-        engine = min(seconds, key=seconds.__getitem__)
-        reason = {
-            "fused": "the least predicted time: Python's and the library's overhead would outweigh the arithmetic",
-            "matrix": "the least predicted time: BLAS on all cores outweighs its overhead",
-            "reference": "the least predicted time",
-        }[engine]
-    else:
-        engine = min(("reference", "matrix"), key=seconds.__getitem__)
+        seconds["fused"] = _fused_seconds(built, m, density)
+    engine = min(seconds, key=seconds.__getitem__)
+    reason = {
+        "fused": "the least predicted time: compiled mini-batches have next to no overhead, and skip zeros in the data",
+        "matrix": "the least predicted time: the products are large enough for BLAS to repay its calls",
+        "reference": "the least predicted time: a single example leaves nothing to stack",
+    }[engine]
+    if not built.compilable:
         reason = "it uses functions of your own, which cannot be compiled; reference and matrix call them"
-    n_bytes = width * (n_parameters + 3 * n_units)
-    return Plan(engine, m, flops, n_bytes, seconds, reason)
+    return Plan(engine, m, _architecture.flops(sizes, m), width * (n_parameters + 3 * n_units), seconds, reason)
+
+
+# The constants below were fitted (non-negative least squares on relative errors) to 300 measurements on one core: ten
+# networks from [8, 32, 16, 4] to [784, 1024, 10], batch sizes 1 to 250, dense and with 19 % of the entries. Times of
+# float64 are twice those of float32 wherever arithmetic or memory counts. Most predictions are within a factor 1.5.
+
+
+def _reference_seconds(built: Architecture, m: int) -> float:
+    return m * (13e-6 * (len(built.sizes) - 1) + 2.2e-9 * parameters.count(built.sizes))
+
+
+def _matrix_seconds(built: Architecture, m: int) -> float:
+    sizes, wide = built.sizes, built.dtype.itemsize / 4
+    products = 14e-12 * wide * _architecture.flops(sizes, m)
+    if 2 * m * max(a * b for a, b in zip(sizes[:-1], sizes[1:], strict=True)) >= threads.WORTH_THREADS:
+        products /= 1.6  # two cores on one product
+    sweeps = 0.41e-9 * wide * parameters.count(sizes) + 1.4e-9 * wide * m * sum(sizes)
+    return 20e-6 + 25e-6 * (len(sizes) - 1) + products + sweeps
+
+
+# Up to so many bytes of W: seconds for each float32 entry met by a compressed row, by a dense row, and once a product.
+_RATES = (
+    (300e3, 98e-12, 30e-12, 0.10e-9),
+    (1.5e6, 116e-12, 42e-12, 0.21e-9),
+    (float("inf"), 116e-12, 42e-12, 0.55e-9),
+)
+
+
+def _fused_seconds(built: Architecture, m: int, density: float) -> float:
+    wide = built.dtype.itemsize / 4
+    lanes = 32 // built.dtype.itemsize
+    padded = [-(-n // lanes) * lanes for n in built.sizes[1:]]
+    seconds = 0.4e-6 + 0.2e-6 * len(padded) + 3.5e-9 * wide * m * sum(padded)
+    for l, (below, p) in enumerate(zip(built.sizes[:-1], padded, strict=True)):
+        entries = below * p
+        n_bytes = built.dtype.itemsize * entries  # of W: in the second-level cache, in the third, or beyond
+        sparse, dense, once = next(row[1:] for row in _RATES if n_bytes < row[0])
+        if l == 0 and density < SPARSE_BELOW:
+            seconds += 2 * m * density * entries * wide * sparse
+            continue
+        seconds += (2 if l == 0 else 3) * entries * wide * (m * dense + once)
+        if l > 0 and m >= 4:  # W transposed for BP2
+            seconds += 0.4e-9 * entries * wide
+    return seconds
