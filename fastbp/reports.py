@@ -38,8 +38,8 @@ def opening(facts: dict[str, Any]) -> None:
         f"{facts['validation_examples']:,} held out; {_counted(facts['sizes'][0], 'feature')}, {goal}"
     )
     if facts["task_is_a_guess"]:
-        taken, other = ("labels", "regress for numbers") if labels else ("numbers", "classify for labels")
-        print(f"the whole numbers of {facts['target']!r} are taken for {taken} (--task {other})")
+        taken, other = ("labels", "regress for quantities") if labels else ("quantities", "classify for labels")
+        print(f"{facts['target']!r} holds whole numbers, taken for {taken} (--task {other})")
     hidden = ", ".join(dict.fromkeys(facts["hidden"]))
     print(
         f"network {'-'.join(map(str, facts['sizes']))}: {hidden + ', ' if hidden else ''}{facts['output']}, "
@@ -143,9 +143,10 @@ def mistakes(images: np.ndarray, labels: np.ndarray, predictions: np.ndarray) ->
 
 def evaluation(facts: dict[str, Any]) -> None:
     """The score, and for labels how well each is told."""
-    print(f"{facts['model']} on {facts['data']}: {_verdict(facts)}, cost {_number(facts['cost'])}")
+    print(f"{facts['model']} on {facts['data']}: {_verdict(facts)}")
     if "confusion" not in facts:
         return
+    print(f"cost {_number(facts['cost'])}")
     table = Table(box=None, pad_edge=False, padding=(0, 2))
     table.add_column("label")
     for name in ("rows", "right", "accuracy"):
