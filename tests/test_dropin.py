@@ -23,6 +23,7 @@ from naive_book import NaiveBook
 import fastbp
 import fastbp.network
 from fastbp.book import network as book
+from fastbp.order import Order
 
 Pairs = list[tuple[np.ndarray, Any]]
 ENGINES = ("reference", "matrix", "fused", "auto")
@@ -189,12 +190,11 @@ def test_any_shuffle(module: types.ModuleType, name: str) -> None:
     assert_same_story(ours, story(lambda: NaiveBook(sizes, SHUFFLES[name]()), train, pairs))
 
 
-@pytest.mark.parametrize("engine", ["matrix", "fused"])
+@pytest.mark.parametrize("compiled", [True, False])
 @pytest.mark.parametrize("owner", [np.random, random, np.random.RandomState(1), np.random.default_rng(1)])
-def test_shuffling_of_many(owner: Any, engine: str) -> None:
+def test_shuffling_of_many(owner: Any, compiled: bool) -> None:
     """Draws by index must be those of the list beyond 2^16 elements, too, where generators change their method."""
-    x, y, n = np.ones((1, 1)), np.ones((1, 1)), 70_000
-    pairs = [(x, y) for _ in range(n)]
+    n = 70_000
     twin = copy.deepcopy(owner) if not isinstance(owner, types.ModuleType) else owner
     seed_everything()
     expected = list(range(n))
@@ -202,9 +202,12 @@ def test_shuffling_of_many(owner: Any, engine: str) -> None:
         twin.shuffle(expected)
     after = state_of_generators()
     seed_everything()
-    mine = list(pairs)
-    printed(lambda: fastbp.Network([1, 1], shuffle=owner.shuffle, seed=0, engine=engine).SGD(mine, 2, n, 0.1))
-    assert positions(mine, pairs) == expected
+    mine = list(range(n))
+    order = Order(owner.shuffle, mine, list(mine), np.arange(n), compiled=compiled)
+    order.next()
+    rows = order.next()
+    order.apply()
+    assert rows.tolist() == mine == expected
     assert state_of_generators() == after
 
 
