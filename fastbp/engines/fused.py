@@ -77,7 +77,7 @@ class FusedEngine:
         eta: np.ndarray = _NO_STEPS,
         decay: float = 0.0,
     ) -> None:
-        dtype, order = self.architecture.dtype, np.ascontiguousarray(order, np.int64)
+        dtype, order = self.architecture.dtype, _writable(np.ascontiguousarray(order, np.int64))
         eta = eta.astype(dtype)
         kernels.run(
             task,
