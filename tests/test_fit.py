@@ -17,10 +17,10 @@ from naive_book import NaiveBook
 from scipy import sparse
 
 import fastbp
-from fastbp import fitting, training
+from fastbp import data, fitting, training
 from fastbp.activations import ACTIVATIONS
 from fastbp.book import network as book
-from fastbp.engines import matrix, reference
+from fastbp.engines import fused, matrix, reference
 from fastbp.errors import DivergenceError
 
 ENGINES = ("reference", "matrix", "fused", "auto")
@@ -772,3 +772,16 @@ def test_divergence_publishes_what_was_good(engine: str) -> None:
         net.fit(X + 1, Y, epochs=5, batch_size=10, eta=1e150, shuffle=False)
     assert all(np.isfinite(w).all() for w in net.weights)
     assert caught.value.epoch >= 0 and np.isfinite(net.outputs(X)).all()
+
+
+def test_long_predictions_of_the_fused_engine_come_back_to_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    X, y = examples(500)
+    net = fastbp.Network(SIZES, seed=1, engine="fused")
+    engine = net._start_engine(data.Examples(X, None, y), 10)
+    whole = engine.outputs(engine.prepare(data.Examples(X)))
+    calls, run = [], fused.FusedEngine._run
+    monkeypatch.setattr(fused, "PREDICTION_FLOPS", 2 * 39 * 150)  # two blocks of 64 rows
+    monkeypatch.setattr(fused.FusedEngine, "_run", lambda self, *args: calls.append(1) or run(self, *args))
+    np.testing.assert_array_equal(engine.outputs(engine.prepare(data.Examples(X))), whole)
+    assert len(calls) == 4
+    np.testing.assert_allclose(whole, net.outputs(X), rtol=1e-12)
