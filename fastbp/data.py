@@ -307,9 +307,9 @@ def _check_range(Y: np.ndarray, architecture: Architecture, name: str) -> None:
     if architecture.activations[-1].name == "softmax":
         wrong = np.abs(Y.sum(axis=1) - 1) > 1e-3  # room for rounded shares
         if wrong.any():
-            i = int(np.argmax(wrong))
+            row = int(np.argmax(wrong))
             raise ValueError(
-                f"{name} sums to {Y[i].sum():g} in row {i}, but softmax outputs sum to 1, and so must their targets; "
+                f"{name} sums to {Y[row].sum():g} in row {row}, but softmax outputs sum to 1, and so must their targets; "
                 f"divide each row by its sum; for several labels a row use output='sigmoid', cost='cross_entropy'"
             )
 

@@ -290,9 +290,7 @@ def _checked_label(place: str, label: str) -> float | None:
     return number
 
 
-def _refuse_missing_values(
-    path: FilePath, target: str, seen: dict[str, tuple[int, int]], words: list[str]
-) -> None:
+def _refuse_missing_values(path: FilePath, target: str, seen: dict[str, tuple[int, int]], words: list[str]) -> None:
     """Labels such as 7 and B may stand together; 0.5 and B, or 7 and NA, mean that a value is missing."""
     numbers = [label for label in seen if label not in words]
     missing = [word for word in words if word.lower() in _MISSING]

@@ -212,7 +212,9 @@ def test_sizes_beyond_the_machine_are_refused_before_any_array(monkeypatch: pyte
         "sizes=[1000000, 1000000] have 1,000,001,000,000 parameters, 7,629,402 MiB in float64, and this machine has "
         "8,192 MiB; use smaller layers"
     )
-    with pytest.raises(ValueError, match=r"sizes=\[1000.*000\] have some 10\^(399|400) parameters, .*; use smaller layers"):
+    with pytest.raises(
+        ValueError, match=r"sizes=\[1000.*000\] have some 10\^(399|400) parameters, .*; use smaller layers"
+    ):
         check_sizes([10**200, 10**200])  # no machine integer holds the product
 
 

@@ -139,17 +139,13 @@ def test_without_files_the_error_says_what_to_do(monkeypatch, value: str | None)
     monkeypatch.delenv("FASTBP_DATA", raising=False)
     if value is not None:
         monkeypatch.setenv("FASTBP_DATA", value)
-    with pytest.raises(
-        FileNotFoundError, match=r"set FASTBP_DATA to the folder that holds mnist/.*download=True"
-    ):
+    with pytest.raises(FileNotFoundError, match=r"set FASTBP_DATA to the folder that holds mnist/.*download=True"):
         load_mnist()
 
 
 @pytest.mark.parametrize("download", [False, True])
 def test_a_named_place_must_hold_the_files(tmp_path: Path, fake_mnist: Path, download: bool) -> None:
-    with pytest.raises(
-        FileNotFoundError, match=f"{NAMES[0]}, {NAMES[1]}, {NAMES[2]}, {NAMES[3]}; set FASTBP_DATA"
-    ):
+    with pytest.raises(FileNotFoundError, match=f"{NAMES[0]}, {NAMES[1]}, {NAMES[2]}, {NAMES[3]}; set FASTBP_DATA"):
         load_mnist(tmp_path, download=download)
     for name in NAMES[:3]:
         (tmp_path / name).symlink_to(fake_mnist / name)
@@ -189,9 +185,7 @@ def test_a_file_in_place_of_the_folder(fake_mnist: Path) -> None:
         ),
     ],
 )
-def test_structure(
-    fake_mnist: Path, tmp_path: Path, name: str, data: np.ndarray, code: int, found: str
-) -> None:
+def test_structure(fake_mnist: Path, tmp_path: Path, name: str, data: np.ndarray, code: int, found: str) -> None:
     for other in NAMES:
         (tmp_path / other).symlink_to(fake_mnist / other)
     (tmp_path / name).unlink()
@@ -259,9 +253,7 @@ def test_download_once_from_the_mirror_that_answers(server: Server, tmp_path: Pa
 
 def test_a_wrong_checksum_is_refused_and_the_file_removed(server: Server, tmp_path: Path) -> None:
     server.files[NAMES[1]] += b"x"
-    with pytest.raises(
-        DataFileError, match=rf"/good/{NAMES[1]}: found a file with another checksum, which is removed"
-    ):
+    with pytest.raises(DataFileError, match=rf"/good/{NAMES[1]}: found a file with another checksum, which is removed"):
         load_mnist(download=True)
     assert cached(tmp_path) == [NAMES[0]]
 
@@ -276,9 +268,7 @@ def test_a_damaged_file_in_the_cache_is_fetched_again(server: Server, tmp_path: 
 
 def test_no_mirror_answers(server: Server, tmp_path: Path) -> None:
     server.files = {}
-    with pytest.raises(
-        OSError, match=f"could not download {NAMES[0]}: .*/gone/: 404.*/good/: 404.*set FASTBP_DATA"
-    ):
+    with pytest.raises(OSError, match=f"could not download {NAMES[0]}: .*/gone/: 404.*/good/: 404.*set FASTBP_DATA"):
         load_mnist(download=True)
     assert cached(tmp_path) == []
 
@@ -309,9 +299,7 @@ def test_real_mnist(mnist: Dataset) -> None:
             "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
         ),
     ):
-        assert (
-            sha256(np.array(head, ">u4").tobytes() + np.rint(array).astype(np.uint8).tobytes()) == published
-        )
+        assert sha256(np.array(head, ">u4").tobytes() + np.rint(array).astype(np.uint8).tobytes()) == published
     assert mnist.X_train.mean(dtype=np.float64) == pytest.approx(0.1307, abs=1e-4)
     assert mnist.X_train.std(dtype=np.float64) == pytest.approx(0.3081, abs=1e-4)
 

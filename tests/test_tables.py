@@ -132,9 +132,7 @@ def test_large_features_do_not_count_as_infinite(path: Path) -> None:
 
 
 cells = st.floats(allow_nan=False, allow_infinity=False)
-words = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=20).map(
-    lambda s: f"x{s}x"
-)
+words = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=20).map(lambda s: f"x{s}x")
 
 
 @given(

@@ -18,9 +18,7 @@ LabelledPairs = list[tuple[np.ndarray, int]]
 _TRAINING = 50_000
 
 
-def load_data(
-    folder: str | os.PathLike[str] | None = None, download: bool = False
-) -> tuple[Arrays, Arrays, Arrays]:
+def load_data(folder: str | os.PathLike[str] | None = None, download: bool = False) -> tuple[Arrays, Arrays, Arrays]:
     """Return (training_data, validation_data, test_data), each a pair (X, y).
 
     X is (n, 784) float32, pixel/256, a row for each image; y is (n,) int64, the digits; n is 50,000, 10,000
