@@ -143,7 +143,9 @@ def _memory() -> int:
 def _check_neurons(
     neurons: Mapping[tuple[int, int], Any] | None, sizes: tuple[int, ...], cost: Cost
 ) -> dict[tuple[int, int], Activation]:
-    checked = {}
+    checked: dict[tuple[int, int], Activation] = {}
+    if neurons is not None and not isinstance(neurons, Mapping):
+        raise TypeError(f"neurons must map (layer, neuron) to an activation, as {{(2, 0): 'tanh'}}; got {neurons!r}")
     for key, given in (neurons or {}).items():
         if not (isinstance(key, tuple) and len(key) == 2 and all(isinstance(i, int | np.integer) for i in key)):
             raise TypeError(f"neurons needs keys (l, j), layer and neuron, got {key!r}")

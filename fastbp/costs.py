@@ -78,7 +78,7 @@ COSTS: dict[str, Cost] = {
 
 def as_cost(given: str, output: Activation) -> Cost:
     """The cost of this name, if it goes with the output activation; ValueError with the reason if not."""
-    if given not in COSTS:
+    if not isinstance(given, str) or given not in COSTS:
         raise ValueError(f"cost={given!r} is no cost; choose one of {', '.join(COSTS)}")
     cost = COSTS[given]
     if cost.outputs is None and output.name == "softmax":

@@ -299,7 +299,7 @@ def _check_range(Y: np.ndarray, architecture: Architecture, name: str) -> None:
         return
     wrong = (Y < 0) | (Y > 1)
     if wrong.any():
-        i, j = np.unravel_index(int(np.argmax(wrong)), Y.shape)
+        i, j = divmod(int(np.argmax(wrong)), Y.shape[1])
         raise ValueError(
             f"{name} has {Y[i, j]} in row {i}, column {j}, but cost {architecture.cost.name!r} needs targets in "
             f"[0, 1]; scale them, or use cost='quadratic'"
@@ -322,12 +322,15 @@ def _check_range(Y: np.ndarray, architecture: Architecture, name: str) -> None:
 def as_columns(x: Any, n: int, name: str) -> np.ndarray:
     """One column (n, 1) or a matrix of columns (n, m), as the book writes vectors. Its dtype is kept."""
     array = as_real_array(x, name)
-    if array.ndim != 2:
-        call = f"{name}.reshape(-1, 1)" if name.isidentifier() else "reshape(-1, 1)"
+    if array.ndim == 0:
         raise ValueError(
-            f"{name} has shape {array.shape}, but the network takes columns: ({n}, 1), or ({n}, m) for m of them; "
-            f"use {call}"
+            f"{name} is the single number {array}, but the network takes columns of shape ({n}, 1); a label j as a "
+            f"column is np.eye({n})[:, [j]]"
         )
+    if array.ndim != 2:
+        many = f": ({n}, 1), or ({n}, m) for m of them" if name.isidentifier() else f" of shape ({n}, 1)"
+        call = f"{name}.reshape(-1, 1)" if name.isidentifier() else "reshape(-1, 1)"
+        raise ValueError(f"{name} has shape {array.shape}, but the network takes columns{many}; use {call}")
     if array.shape[0] != n:
         hint = "; it is a row, use its transpose" if array.shape[1] == n else ""
         raise ValueError(f"{name} has shape {array.shape}, but the network takes columns of shape ({n}, 1){hint}")
@@ -373,6 +376,16 @@ def stack_labelled(pairs: Iterable[Any], architecture: Architecture, name: str) 
                 )
             labels[i] = label.item()
     return _stack(inputs, architecture.sizes[0], architecture.dtype, f"{name} inputs"), labels
+
+
+def as_list(pairs: Any, name: str) -> list[Any]:
+    """A list as it is, any other iterable read once into a new one."""
+    if isinstance(pairs, list):
+        return pairs
+    try:
+        return list(pairs)
+    except TypeError:
+        raise TypeError(f"{name} must be a list of pairs (x, y), got {type(pairs).__name__}") from None
 
 
 def _split_pairs(pairs: Iterable[Any], name: str) -> tuple[list[Any], list[Any]]:

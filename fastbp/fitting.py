@@ -50,6 +50,10 @@ def fit(
     """See `Network.fit`."""
     if not np.isfinite(lmbda) or lmbda < 0:
         raise ValueError(f"lmbda must be a finite number ≥ 0, got {lmbda}")
+    if not isinstance(shuffle, bool | np.bool_):
+        raise TypeError(f"shuffle must be True or False, got {shuffle!r}; Network(…, shuffle=f) takes a function")
+    if not isinstance(callbacks, list | tuple):
+        raise TypeError(f"callbacks must be a list of objects with a method on_epoch_end, got {callbacks!r}")
     for callback in callbacks:
         if not callable(getattr(callback, "on_epoch_end", None)):
             raise TypeError(f"callbacks need a method on_epoch_end(network, record); {callback!r} has none")

@@ -23,7 +23,7 @@ def draw(
 
     `standard_normal(shape)` is the source: np.random's or a Generator's. ValueError for an unknown name.
     """
-    if name not in SCALES:
+    if not isinstance(name, str) or name not in SCALES:
         raise ValueError(f"initializer={name!r} is none of {', '.join(SCALES)}")
     zero = name in ZERO_BIASES
     biases = [np.zeros((n, 1)) if zero else standard_normal((n, 1)) for n in sizes[1:]]

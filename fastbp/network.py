@@ -178,8 +178,8 @@ class Network:
         epochs = _whole(epochs, "epochs", least=0)
         mini_batch_size = _whole(mini_batch_size, "mini_batch_size", least=1)
         eta = _number(eta, "eta")
-        pairs = training_data if isinstance(training_data, list) else list(training_data)
-        tests = None if test_data is None else test_data if isinstance(test_data, list) else list(test_data)
+        pairs = data.as_list(training_data, "training_data")
+        tests = None if test_data is None else data.as_list(test_data, "test_data")
         if self._is_custom("update_mini_batch", "backprop", "cost_derivative"):
             self._sgd_by_methods(pairs, epochs, mini_batch_size, eta, tests)
         else:
@@ -259,7 +259,7 @@ class Network:
         Raises ValueError for an empty or unfitting list; DivergenceError if a parameter would stop being finite, and
         then leaves them as they were.
         """
-        pairs = list(mini_batch)
+        pairs = data.as_list(mini_batch, "mini_batch")
         if not pairs:
             raise ValueError("mini_batch is empty; give at least one pair (x, y) (an iterator can be read only once)")
         biases, weights = self.biases, self.weights
@@ -327,7 +327,7 @@ class Network:
 
     def evaluate(self, test_data: Pairs) -> int:
         """The number of pairs (x, label) for which the strongest output is the label's."""
-        pairs = list(test_data)
+        pairs = data.as_list(test_data, "test_data")
         if self._is_custom("feedforward"):
             return sum(int(np.argmax(self.feedforward(x)) == y) for x, y in pairs)
         if not pairs:

@@ -42,6 +42,8 @@ def checked(
 def _checked(
     what: str, given: Sequence[Any], shapes: list[tuple[int, int]], sizes: Sequence[int], dtype: np.dtype
 ) -> list[np.ndarray]:
+    if not isinstance(given, list | tuple | np.ndarray):
+        raise TypeError(f"{what} must be a list of {len(shapes)} arrays, got {type(given).__name__}")
     if len(given) != len(shapes):
         raise ValueError(f"{what} has {len(given)} arrays, but a network of sizes {list(sizes)} needs {len(shapes)}")
     arrays = []

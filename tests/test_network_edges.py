@@ -473,6 +473,8 @@ def test_step_sizes_that_are_none(bad: Any) -> None:
         ({"optimizer": "adam"}, TypeError, r"optimizer must be an optimizer such as .*, got 'adam'"),
         ({"eta": 1.0, "lmbda": -1.0}, ValueError, "lmbda must be a finite number ≥ 0, got -1.0"),
         ({"eta": 1.0, "callbacks": [print]}, TypeError, "callbacks need a method on_epoch_end"),
+        ({"eta": 1.0, "callbacks": print}, TypeError, "callbacks must be a list of objects"),
+        ({"eta": 1.0, "shuffle": "no"}, TypeError, "shuffle must be True or False, got 'no'"),
         ({"eta": 1.0, "validation_data": np.ones((6, 4))}, TypeError, r"validation_data must be a pair \(X, y\)"),
         ({"eta": 1.0, "validation_data": (np.ones((6, 4)),)}, TypeError, r"validation_data must be a pair \(X, y\)"),
         ({"eta": 1.0, "validation_data": (np.ones((6, 3)), [0] * 6)}, ValueError, "validation_data: X has shape"),
@@ -502,6 +504,9 @@ def test_options_of_fit(options: dict, kind: type, said: str) -> None:
         ({"neurons": {(1, 0): "tanh"}}, ValueError, "layer 1 has no activation; layers go from 2 to L=3"),
         ({"neurons": {(2, 3): "tanh"}}, ValueError, "layer 2 has neurons 0 to 2"),
         ({"neurons": {2: "tanh"}}, TypeError, r"neurons needs keys \(l, j\)"),
+        ({"neurons": [(2, 1)]}, TypeError, r"neurons must map \(layer, neuron\) to an activation"),
+        ({"cost": ["quadratic"]}, ValueError, r"cost=\['quadratic'\] is no cost"),
+        ({"initializer": ["he"]}, ValueError, r"initializer=\['he'\] is none of"),
         ({"seed": -1}, ValueError, "seed must be at least 0, got -1"),
         ({"seed": "today"}, TypeError, "seed must be a whole number, got 'today'"),
     ],
@@ -713,7 +718,7 @@ def test_shapes_of_pairs(engine: str, door: str, where: str) -> None:
     for bad in (np.ones(n), np.ones((1, n)), np.ones((n + 1, 1)), np.ones((n, 2)), np.ones((n, 1, 1)), 3.0, []):
         pair = good | {where: bad}
         net = network(engine)
-        with refused(net, ValueError, "shape|columns"):
+        with refused(net, ValueError, r"has shape|single number 3.0|columns and y has"):
             if door == "backprop":
                 net.backprop(pair["x"], pair["y"])
             else:
@@ -732,15 +737,33 @@ def test_messages_about_columns() -> None:
         ): r"a has shape \(5, 1\), but the network takes columns of shape \(4, 1\)",
         lambda: net.backprop(np.ones((4, 3)), np.ones((2, 2))): "x has 3 columns and y has 2; give one target",
         lambda: net.SGD([(np.ones((4, 1)), np.ones((2, 1))), (np.ones((4, 1)), 1)], 1, 2, 1.0): (
-            r"training_data targets\[1\] has shape \(\)"
+            r"training_data targets\[1\] is the single number 1, .* a label j as a column is np.eye\(2\)\[:, \[j\]\]"
         ),
         lambda: net.SGD([np.ones((4, 1))] * 2, 1, 2, 1.0): r"training_data\[0\] is not a pair \(x, y\): got ndarray",
+        lambda: net.SGD([(np.ones(4), np.ones((2, 1)))], 1, 2, 1.0): (
+            r"training_data inputs\[0\] has shape \(4,\), but the network takes columns of shape \(4, 1\); use reshape"
+        ),
         lambda: net.SGD([1, 2], 1, 2, 1.0): r"training_data\[0\] is not a pair \(x, y\): got int",
         lambda: net.evaluate([(np.ones((4, 1)), 1), None]): r"test_data\[1\] is not a pair \(x, y\): got NoneType",
         lambda: net.evaluate([(np.ones((4, 2)), 1)]): r"test_data inputs\[0\] has shape \(4, 2\), but each",
     }.items():
         with pytest.raises(ValueError, match=said):
             call()
+
+
+def test_what_is_no_list_of_pairs() -> None:
+    net, pairs = network(), pairs_of(*matrices())
+    for call, name in {
+        lambda: net.SGD(None, 1, 2, 1.0): "training_data",
+        lambda: net.SGD(pairs, 1, 2, 1.0, test_data=5): "test_data",
+        lambda: net.evaluate(5): "test_data",
+        lambda: net.update_mini_batch(None, 1.0): "mini_batch",
+    }.items():
+        with pytest.raises(TypeError, match=rf"{name} must be a list of pairs \(x, y\), got (NoneType|int)"):
+            call()
+    net.weights = None
+    with pytest.raises(TypeError, match="weights must be a list of 2 arrays, got NoneType"):
+        net.feedforward(np.ones((4, 1)))
 
 
 # --- 11: sizes ----------------------------------------------------------------------------------------------
