@@ -16,6 +16,7 @@ import numpy as np
 import fastbp
 from fastbp import fitting, lessons, reports, sources
 from fastbp.activations import as_activation
+from fastbp.engines.plan import density
 from fastbp.engines.plan import plan as make_plan
 from fastbp.errors import DivergenceError, FastbpError
 from fastbp.lessons import Lesson
@@ -98,6 +99,7 @@ def train(data: DataOptions, shape: NetworkOptions, options: TrainOptions) -> No
     if not options.as_json:
         reports.opening(facts)
     teller = _teller(network, lesson, options)
+    network.engine = _engine_for_once(network, lesson, options)
     try:
         history = network.fit(
             lesson.X, lesson.y, epochs=options.epochs, batch_size=options.batch_size, eta=eta, lmbda=options.lmbda,
@@ -107,6 +109,8 @@ def train(data: DataOptions, shape: NetworkOptions, options: TrainOptions) -> No
         raise _wind_up(network, lesson, teller, options) from interrupt
     except DivergenceError as error:
         raise _in_epochs_from_1(error, eta) from error
+    finally:
+        network.engine = shape.engine
     lesson.finish(network)
     facts |= {"engine": history.engine, "result": _result(network, lesson), "history": teller.records}
     if options.save is not None:
@@ -204,6 +208,20 @@ def _network(shape: NetworkOptions, sizes: list[int], output: str, cost: str) ->
         engine=shape.engine,
         seed=shape.seed,
     )
+
+
+# Seconds it takes to load the compiled kernels, or ten times that to compile them: a command runs once, and a lesson
+# shorter than this is over sooner without them.
+_LOADING_SECONDS = 1.0
+
+
+def _engine_for_once(network: Network, lesson: Lesson, options: TrainOptions) -> str:
+    """The engine to train in: as the plan says, but no compiled code for less work than it takes to load."""
+    if network.engine != "auto":
+        return network.engine
+    plan = make_plan(network, options.batch_size, density(lesson.X))
+    batches = options.epochs * -(-len(lesson.X) // options.batch_size)
+    return "matrix" if batches * plan.seconds["matrix"] < _LOADING_SECONDS else plan.engine
 
 
 def _usual_eta(network: Network, classes: np.ndarray | None) -> float:

@@ -309,8 +309,9 @@ def _check_range(Y: np.ndarray, architecture: Architecture, name: str) -> None:
         if wrong.any():
             row = int(np.argmax(wrong))
             raise ValueError(
-                f"{name} sums to {Y[row].sum():g} in row {row}, but softmax outputs sum to 1, and so must their targets; "
-                f"divide each row by its sum; for several labels a row use output='sigmoid', cost='cross_entropy'"
+                f"{name} sums to {Y[row].sum():g} in row {row}, but softmax outputs sum to 1, and so must their "
+                f"targets; divide each row by its sum, or for several labels a row use output='sigmoid' and "
+                f"cost='cross_entropy'"
             )
 
 

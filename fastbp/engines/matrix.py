@@ -1,7 +1,7 @@
 """Whole mini-batches as matrix products: the version the note leaves out, "similar, but pretty long".
 
 Rows are examples. Each equation is one or two calls of BLAS, into buffers that are used again for every mini-batch.
-Activations the compiled kernels know run there; a user's own functions are called as they are.
+The activations of large layers run compiled; a user's own functions are called as they are.
 """
 
 from collections.abc import Sequence
@@ -75,7 +75,7 @@ class MatrixEngine:
         delta_at, self._delta = blocks(sizes[1:])
         self._Y = np.empty((m, sizes[-1]), self.architecture.dtype)
         self._layers = [
-            _Layer(activation, work, z, a, delta, n)
+            _Layer(activation, work, z, a, delta, m, n)
             for activation, z, a, delta, n in zip(
                 self.architecture.activations, z_at, a_at[1:], delta_at, sizes[1:], strict=True
             )
@@ -205,34 +205,39 @@ def outputs(architecture: Architecture, biases: list, weights: list, X: Any) -> 
     return out
 
 
-class _Layer:
-    """The elementwise part of one layer, on its blocks of the work space: compiled where the kernels know it."""
+# Entries of a layer's block from which its activation runs compiled: below, NumPy costs less than the other calls of a
+# mini-batch, and a run over small layers need not load (or compile) the kernels at all.
+COMPILED_FROM = 2048
 
-    def __init__(self, activation: Activation, work: np.ndarray, z_at: int, a_at: int, delta_at: int, n: int) -> None:
+
+class _Layer:
+    """The elementwise part of one layer on its blocks of the work space, in NumPy, or compiled if that pays."""
+
+    def __init__(
+        self, activation: Activation, work: np.ndarray, z_at: int, a_at: int, delta_at: int, rows: int, n: int
+    ) -> None:
         self.activation, self.work, self.n = activation, work, n
         self.z_at, self.a_at, self.delta_at = z_at, a_at, delta_at
+        self.z, self.a, self.delta = (work[at : at + rows * n].reshape(rows, n) for at in (z_at, a_at, delta_at))
+        self.compiled = activation.code is not None and rows * n >= COMPILED_FROM
 
     def activate(self, m: int) -> None:
         """A ← σ(Z) in the first m rows."""
-        code, n, size = self.activation.code, self.n, m * self.n
-        if code is None:
-            z = self.work[self.z_at : self.z_at + size].reshape(m, n)
-            self.work[self.a_at : self.a_at + size].reshape(m, n)[...] = self.activation.f(z)
+        if not self.compiled:
+            self.a[:m] = self.activation.f(self.z[:m])
             return
         from fastbp import kernels
 
-        if code == kernels.SOFTMAX:
-            kernels.softmax_rows(self.work, self.z_at, self.a_at, n, m, n)
+        if self.activation.code == kernels.SOFTMAX:
+            kernels.softmax_rows(self.work, self.z_at, self.a_at, self.n, m, self.n)
         else:
-            kernels.activate(code, self.work, self.z_at, self.a_at, size)
+            kernels.activate(self.activation.code, self.work, self.z_at, self.a_at, m * self.n)
 
     def times_slope(self, m: int) -> None:
         """Δ ← Δ ⊙ σ'(Z) in the first m rows."""
-        code, n, size = self.activation.code, self.n, m * self.n
-        if code is None:
-            z = self.work[self.z_at : self.z_at + size].reshape(m, n)
-            self.work[self.delta_at : self.delta_at + size].reshape(m, n)[...] *= self.activation.f_prime(z)
+        if not self.compiled:
+            self.delta[:m] *= self.activation.f_prime(self.z[:m])
             return
         from fastbp import kernels
 
-        kernels.times_derivative(code, self.work, self.z_at, self.a_at, self.delta_at, size)
+        kernels.times_derivative(self.activation.code, self.work, self.z_at, self.a_at, self.delta_at, m * self.n)
