@@ -4,12 +4,14 @@ from pathlib import Path
 
 import pytest
 from docs_blocks import broken_links, python_blocks
+from numba.core.config import DISABLE_JIT
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 README_BLOCKS = python_blocks(PAGES[0])
 
 
+@pytest.mark.skipif(DISABLE_JIT, reason="too slow without compiled kernels")
 def test_readme_examples_on_arrays(tmp_path, monkeypatch):
     """All but the first block, in order, as a reader would type them."""
     monkeypatch.chdir(tmp_path)
