@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from numba.core.config import DISABLE_JIT
 
 import fastbp
 from fastbp import architecture, engines, parameters
@@ -123,6 +124,7 @@ def test_trajectories_equal_torch(rule):
         np.testing.assert_allclose(mine, other.detach().numpy(), atol=1e-6)
 
 
+@pytest.mark.skipif(DISABLE_JIT, reason="too slow without compiled kernels")
 @pytest.mark.parametrize("name", engines.NAMES)
 def test_fit_takes_an_optimizer(name):
     digits = fastbp.datasets.load_digits()
