@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from naive_book import NaiveBook
+from numba.core.config import DISABLE_JIT
 from scipy import sparse
 
 import fastbp
@@ -694,6 +695,7 @@ def test_an_interrupt_between_two_epochs_of_sgd_leaves_the_list_as_the_book_woul
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="the system has no interval timers")
+@pytest.mark.skipif(DISABLE_JIT, reason="there is no compiled run with the JIT off")
 @pytest.mark.parametrize("call", ["fit", "SGD"])
 def test_ctrl_c_in_a_compiled_run(call: str) -> None:
     """A real signal while the fused engine computes: the loop stops soon, and what is left is whole mini-batches."""
