@@ -245,7 +245,7 @@ def test_outputs(density: float, engine: str, dtype: str) -> None:
     this = job(dtype=dtype, density=density)
     made = this.engine(engine, 4)
     theta = trained(made, steps(23, 1), 0.5, 0.1)
-    for n in (1, 2, 63, 64, 65, 130, 513):
+    for n in (1, 2, 64, 65) if DISABLE_JIT else (1, 2, 63, 64, 65, 130, 513):
         rng = np.random.default_rng(n)
         X = rng.normal(size=(n, 12)) * (rng.random((n, 12)) < rng.choice([0.1, 1.0]))
         X = X.astype(dtype)
