@@ -33,10 +33,13 @@ class Activation:
 def sigmoid(z: Any) -> Any:
     """σ(z) = 1/(1 + e^-z), elementwise; scalars and arrays of any shape. For whole numbers the result is float64.
 
-    Computed from e^-|z|, which cannot overflow: σ(±1000) is 1 and 0 without a warning.
+    σ(±1000) is 1 and 0 without a warning: where e^-z overflows, 1/(1 + e^-z) is 0 all the same.
     """
-    t = np.exp(np.copysign(z, -1.0))  # -|z| would overflow in unsigned and in the least of signed integers
-    return np.where(np.greater_equal(z, 0), 1, t)[()] / (1 + t)
+    z = np.asarray(z)
+    if z.dtype.kind in "iub":
+        z = z.astype(np.float64)  # -z would overflow in unsigned and in the least of signed integers
+    with np.errstate(over="ignore"):
+        return 1 / (1 + np.exp(-z))
 
 
 def sigmoid_prime(z: Any) -> Any:

@@ -9,6 +9,8 @@ import numpy as np
 
 from fastbp.architecture import Architecture
 
+SMALL = 4096  # numbers
+
 
 @dataclass(frozen=True)
 class Examples:
@@ -120,11 +122,16 @@ def check_finite(array: np.ndarray, name: str, before_cast: np.ndarray | None = 
     """ValueError naming the first NaN or infinity of a matrix by row and column.
 
     One sum decides in nearly every case (it is finite only if every entry is); only a sum that is not finite,
-    which huge entries can cause too, is looked into.
+    which huge entries can cause too, is looked into. For a few numbers (a column of feedforward's) it is quicker to
+    look at each than to silence NumPy first: 2 µs against 5.
     """
-    with np.errstate(all="ignore"):
-        if np.isfinite(np.sum(array)):
+    if array.size <= SMALL:
+        if np.isfinite(array).all():
             return
+    else:
+        with np.errstate(all="ignore"):
+            if np.isfinite(np.sum(array)):
+                return
     for i, row in enumerate(array):
         finite = np.isfinite(row)
         if not finite.all():

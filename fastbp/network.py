@@ -287,8 +287,8 @@ class Network:
         """(nabla_b, nabla_w), layer by layer like `biases` and `weights`: the gradient of the cost C_x of one example.
 
         With matrices of columns, x (n_1, m) and y (n_L, m), the *sum* over the m examples, by BP1 to BP4 on whole
-        matrices. Computed in the network's engine; "auto" takes plain matrix products here, since a single call
-        would not repay the loading of compiled code. Raises ValueError for shapes that do not fit.
+        matrices. Computed in the network's engine; "auto" takes plain NumPy here, since a single call would not repay
+        the loading of compiled code. Raises ValueError for shapes that do not fit.
         """
         x = self._column(x, 0, "x")
         if self._overrides("cost_derivative") and x.shape[1] == 1:
@@ -298,9 +298,9 @@ class Network:
             raise ValueError(f"x has {x.shape[1]} columns and y has {y.shape[1]}; give one target for each input")
         if x.shape[1] == 0:
             raise ValueError(f"x has shape {x.shape}: no column; give at least one example")
-        if not self._is_custom("cost_derivative"):
+        if not self._is_custom("cost_derivative") and (x.shape[1] > 1 or self.engine not in ("auto", "reference")):
             return self._gradient(data.Examples(np.ascontiguousarray(x.T), y.T))
-        nabla_b, nabla_w = self._by_column(x[:, [0]], y[:, [0]])
+        nabla_b, nabla_w = self._by_column(x[:, :1], y[:, :1])
         for i in range(1, x.shape[1]):
             delta_b, delta_w = self._by_column(x[:, [i]], y[:, [i]])
             nabla_b = [nb + dnb for nb, dnb in zip(nabla_b, delta_b, strict=True)]
@@ -308,10 +308,9 @@ class Network:
         return nabla_b, nabla_w
 
     def _by_column(self, x: Columns, y: Any) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """`backprop` of one example, with the cost_derivative and the sigmoid of the user's own."""
-        nabla_b, nabla_w = reference.backprop(
-            self._effective_architecture(), *self._parameters(), x, y, self.cost_derivative
-        )
+        """`backprop` of one example as the equations read, with a cost_derivative or sigmoid of the user's own."""
+        own = self.cost_derivative if self._is_custom("cost_derivative") else None
+        nabla_b, nabla_w = reference.backprop(self._effective_architecture(), *self._parameters(), x, y, own)
         return [self._cast(nb) for nb in nabla_b], [self._cast(nw) for nw in nabla_w]
 
     def _gradient(self, examples: data.Examples) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -471,6 +470,9 @@ class Network:
 
     def _column(self, x: Any, layer: int, name: str) -> np.ndarray:
         built = self.architecture
+        if type(x) is np.ndarray and x.dtype == built.dtype and x.ndim == 2 and len(x) == built.sizes[layer]:
+            data.check_finite(x, name)  # the usual case, without detours: students call feedforward in a loop
+            return x
         array = data.as_columns(x, built.sizes[layer], name)
         with np.errstate(over="ignore"):
             columns = self._cast(array)

@@ -48,6 +48,9 @@ def _checked(
         raise ValueError(f"{what} has {len(given)} arrays, but a network of sizes {list(sizes)} needs {len(shapes)}")
     arrays = []
     for i, (source, shape) in enumerate(zip(given, shapes, strict=True)):
+        if type(source) is np.ndarray and source.shape == shape and source.dtype == dtype:
+            arrays.append(source)
+            continue
         array = np.asarray(source)
         if array.shape != shape:
             raise ValueError(
