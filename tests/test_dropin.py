@@ -917,6 +917,37 @@ def test_divergence_in_the_book_s_loop(module: types.ModuleType, mixin: type | N
     np.testing.assert_array_equal(net.weights[0], after_one)
 
 
+def test_divergence_of_a_step_of_ones_own(module: types.ModuleType) -> None:
+    """An update_mini_batch that never asks ours is judged after each of its steps."""
+
+    class Explodes(module.Network):  # type: ignore[name-defined]
+        def update_mini_batch(self, mini_batch: list, eta: float) -> None:
+            self.steps = getattr(self, "steps", 0) + 1
+            self.weights = [w + (np.inf if self.steps == 4 else 1.0) for w in self.weights]
+
+    net, pairs = Explodes([4, 2]), example_pairs([4, 2], 5)
+    start = net.weights[0].copy()
+    with redirect_stdout(io.StringIO()), pytest.raises(fastbp.DivergenceError) as caught:
+        net.SGD(pairs, 3, 2, 1.0)
+    assert (caught.value.epoch, caught.value.batch) == (1, 0)
+    np.testing.assert_array_equal(net.weights[0], start + 1 + 1 + 1)
+
+
+@pytest.mark.parametrize("mixin", MIXINS)
+def test_empty_data_with_methods_of_ones_own(module: types.ModuleType, mixin: type) -> None:
+    with pytest.raises(ValueError, match="training_data is empty; give at least one pair"):
+        type("Net", (mixin, module.Network), {})([4, 2]).SGD([], 1, 10, 1.0)
+
+
+def test_a_cost_of_ones_own_on_many_columns(module: types.ModuleType) -> None:
+    net, pairs = type("Net", (CubicCost, module.Network), {})([4, 3, 2]), example_pairs([4, 3, 2], 5)
+    together = net.backprop(np.hstack([x for x, _ in pairs]), np.hstack([y for _, y in pairs]))
+    alone = [net.backprop(x, y) for x, y in pairs]
+    for group, parts in zip(together, zip(*alone, strict=True), strict=True):
+        for nabla, *singles in zip(group, *parts, strict=True):
+            np.testing.assert_allclose(nabla, sum(singles), rtol=1e-12, atol=1e-15)
+
+
 # --- copies -------------------------------------------------------------------------------------------------
 
 COPIES: dict[str, Callable[[Any], Any]] = {
