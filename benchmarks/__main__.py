@@ -1,7 +1,10 @@
 """`python -m benchmarks`: check, time, table, plots, and a JSON file that everything published is generated from."""
 
 import datetime
+import sys
+from collections.abc import Iterator
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -73,37 +76,20 @@ def main(
     parts = part or ([Part.workloads] if workload or contender else list(Part))
     effort, console = QUICK if quick else FULL, Console()
     content = {
-        "format": FORMAT, "quick": quick, "effort": effort._asdict(), "threads": counts, "fastbp": fastbp.__version__,
-        "machine": machine.describe(), "installed": machine.installed(),
+        "format": FORMAT, "complete": False, "quick": quick, "effort": effort._asdict(), "threads": counts,
+        "fastbp": fastbp.__version__, "machine": machine.describe(), "installed": machine.installed(),
         "rows": [], "plans": [], "start": [], "memory": [],
     }  # fmt: skip
     results = Results(content)
     for warning in _warnings(content["machine"], len(who) * len(counts)):
         console.print(f"[yellow]{warning}[/]")
-    with console.status("") as status, Runner(effort, status.update) as runner:
-        if Part.workloads in parts:
-            for name in names:
-                for chosen in _dtypes(name, dtype):
-                    able = _contenders(WORKLOADS[name], who)
-                    rows = runner.measure(WORKLOADS[name], able, chosen, counts, effort.cold, effort.keep)
-                    content["rows"] += [{"part": "workloads", **row} for row in rows]
-                    if any(row["status"] == "timed" for row in rows) and not WORKLOADS[name].book:
-                        content["plans"].append(_plan(runner, WORKLOADS[name], chosen))
-        for curve, points in ((Part.batch, workloads.batch_curve()), (Part.width, workloads.width_curve())):
-            if curve in parts:
-                points = points[:: 3 if quick else 1]
-                able = [name for name in CURVES if name in who]
-                for point in points:  # one process a contender from the first point to the last
-                    rows = runner.measure(point, able, "float32", counts[:1], keep=True)
-                    content["rows"] += [{"part": curve.value, **row} for row in rows]
-                    content["plans"].append(_plan(runner, point, "float32"))
-                runner.dismiss()
-        if Part.start in parts:
-            content["start"] = measure_start(runner)
-        if Part.memory in parts:
-            content["memory"] = measure_memory(runner)
-        content["versions"], content["pools"] = runner.versions, runner.pools
     path = output or FOLDER / f"{datetime.date.today().isoformat()}{'-quick' if quick else ''}.json"
+    with console.status("") as status:
+        say = status.update if console.is_terminal else partial(print, file=sys.stderr, flush=True)
+        with Runner(effort, say) as runner:
+            for _ in _measure(runner, content, parts, names, who, dtype, counts):
+                results.write(path)  # a run of an hour or two that is broken off leaves what it has
+    content["complete"] = True
     results.write(path)
     print_report(results, console)
     console.print(f"written: {path}")
@@ -114,6 +100,44 @@ def main(
     else:
         for drawn in plots.draw_all(results, path.with_suffix("")):
             console.print(f"drawn:   {drawn}")
+
+
+def _measure(
+    runner: Runner,
+    content: dict,
+    parts: list[Part],
+    names: tuple[str, ...],
+    who: tuple[str, ...],
+    asked: list[Dtype] | None,
+    counts: list[int],
+) -> Iterator[None]:
+    """Fill `content`, piece by piece."""
+    content["versions"], content["pools"] = runner.versions, runner.pools
+    effort = runner.effort
+    for name in names if Part.workloads in parts else ():
+        workload = WORKLOADS[name]
+        for dtype in _dtypes(name, asked):
+            able = _contenders(workload, who)
+            rows = runner.measure(workload, able, dtype, counts, effort.cold, effort.keep)
+            content["rows"] += [{"part": "workloads", **row} for row in rows]
+            if any(row["status"] == "timed" for row in rows) and not workload.book:
+                content["plans"].append(_plan(runner, workload, dtype))
+            yield
+    runner.dismiss()
+    for curve, points in ((Part.batch, workloads.batch_curve()), (Part.width, workloads.width_curve())):
+        able = [name for name in CURVES if name in who]
+        for point in points[:: 3 if content["quick"] else 1] if curve in parts else ():
+            rows = runner.measure(point, able, "float32", counts[:1], keep=True)  # one process for the whole curve
+            content["rows"] += [{"part": curve.value, **row} for row in rows]
+            content["plans"].append(_plan(runner, point, "float32"))
+            yield
+        runner.dismiss()
+    if Part.start in parts:
+        content["start"] = measure_start(runner)
+        yield
+    if Part.memory in parts:
+        content["memory"] = measure_memory(runner)
+        yield
 
 
 def _known(given: list[str] | None, known: tuple[str, ...], option: str) -> tuple[str, ...]:

@@ -33,7 +33,7 @@ class Effort(NamedTuple):
     cold: bool = True  # whether to start every contender with empty caches too
     keep: bool = False  # whether a contender's process serves all workloads
     slowest: float = 60.0  # what takes longer for one mini-batch is left out
-    fit_epochs: int = 5  # of a fit at least, where an epoch is short
+    fit_epochs: int = 10  # of a fit at least, where an epoch is short
     book_epochs: int = 30  # of the book's call
     plain_epochs: int = 6  # of the same by per-example code, which has no start to spread over them
     # Above so many weights times examples the check is made against NumPy batches in float64 instead of the reference,

@@ -160,7 +160,7 @@ def draw_width(results: Results) -> Figure | None:
         return None
     figure, ax = plt.subplots(figsize=(8.2, 5.0))
     _draw_lines(ax, results, lines)
-    ax.set_title(f"[784, w, w, 10] on {_data(rows)}, batches of 100, ReLU, float32: time of a mini-batch")
+    ax.set_title(f"[784, w, w, 10] on {_data(rows)}, batch 100, float32: time of a mini-batch")
     ax.set_xlabel(f"width w of the hidden layers\n{_threads(rows)}, {footnote(results)}", color=INK)
     ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: _short(y)))
     return figure
@@ -229,7 +229,7 @@ def _draw_lines(ax: Axes, results: Results, lines: dict[str, tuple[list, list, l
             )  # fmt: skip
     if rings[0]:
         note = '○ what engine="auto" takes'
-        ax.text(0.01, 0.985, note, transform=ax.transAxes, va="top", color="#222222", fontsize=10)
+        ax.text(0.99, 0.02, note, transform=ax.transAxes, ha="right", color="#222222", fontsize=10)
 
 
 def _spread(ends: dict[str, tuple[float, float]], gap: float, low: float, high: float) -> list[float]:

@@ -37,8 +37,9 @@ def main(
     from benchmarks import plots
 
     run = Results.read(results) if results else Results.latest()
-    if run.content["quick"]:
-        typer.echo("warning: these are the results of a quick run, not to be published")
+    if run.content["quick"] or not run.content["complete"]:
+        kind = "a quick run" if run.content["quick"] else "a run that was broken off"
+        typer.echo(f"warning: these are the results of {kind}, not to be published")
     pictures = [path.name for path in plots.draw_all(run, docs / "images" / "benchmarks")]
     (docs / "benchmarks.md").write_text(page(run, pictures))
     typer.echo(f"written: {docs / 'benchmarks.md'}, {len(pictures)} pictures")

@@ -95,9 +95,12 @@ def workload_table(results: Results, name: str, dtype: str) -> Table:
 
 
 def remarks(rows: list[Row]) -> list[str]:
-    """What was not timed, or is not the same algorithm, and why; each once."""
+    """What was not timed, or is not the same algorithm, and why; how long a user's call was; each once."""
     found = {}
     for row in rows:
+        epochs = row.get("sample", {}).get("epochs", 1)
+        if row["contender"] in ("auto", "book_sgd", "per_example") and epochs > 1:
+            found[f"{LABELS[row['contender']]}: {epochs} epochs a call"] = None
         why = row.get("caveat", "") if row["status"] == "timed" else f"{row['status']}: {row['reason']}"
         if why:
             found[f"{LABELS[row['contender']]}: {why}"] = None

@@ -160,8 +160,8 @@ def sample() -> dict[str, Any]:
         rows += [row(f"batch {m}", name, seconds, "batch", point=m) for name, seconds in times.items()]
         rows += [row(f"width {m}", name, seconds, "width", point=m) for name, seconds in times.items()]
     return {
-        "format": FORMAT, "quick": False, "effort": QUICK._asdict(), "threads": [2, 1], "fastbp": "0.1.0",
-        "machine": machine.describe() | {"cpus": 2},
+        "format": FORMAT, "complete": True, "quick": False, "effort": QUICK._asdict(), "threads": [2, 1],
+        "fastbp": "0.1.0", "machine": machine.describe() | {"cpus": 2},
         "installed": {"numpy": "2.4.0", "torch": ""}, "versions": {}, "pools": {}, "rows": rows,
         "plans": [
             {"workload": "S1", "dtype": "float32", "engine": "fused", "flops": 958_800, "density": 0.19,
