@@ -54,6 +54,8 @@ class MatrixEngine:
         self._theta = theta.copy()
         self.optimizer, self.memory = optimizer, optimizer.remember(theta.size, dtype)
         self.biases, self.weights = parameters.views(sizes, self._theta)
+        # One BLAS for every product: NumPy and SciPy each bring a pool of threads, and those of one that has just
+        # finished wait by spinning, on the cores that the other needs. On transposes, for BLAS stores by columns.
         self._gemm = blas.dgemm if dtype == np.float64 else blas.sgemm
         self._reserve(batch_size)
         pairs = zip(sizes[:-1], sizes[1:], strict=True)
@@ -100,8 +102,8 @@ class MatrixEngine:
     def _forward(self, m: int) -> None:
         for l, (b, w) in enumerate(zip(self.biases, self.weights, strict=True), start=2):
             z = self._Z[l - 2][:m]
-            np.matmul(self._A[l - 2][:m], w.T, out=z)  # Z^l = A^(l-1) (W^l)ᵀ + b^l
-            z += b.T
+            z[:] = b.T
+            self._gemm(1, w.T, self._A[l - 2][:m].T, 1, z.T, trans_a=1, overwrite_c=1)  # Z^l = A^(l-1) (W^l)ᵀ + b^l
             self._layers[l - 2].activate(m)
             for j, neuron in self.architecture.changed_in(l):
                 self._A[l - 1][:m, j] = neuron.f(z[:, j])
@@ -121,7 +123,8 @@ class MatrixEngine:
         if self.architecture.cost.outputs is None:
             self._times_slope(L, m)  # BP1
         for l in range(L - 1, 1, -1):
-            np.matmul(self._delta[l - 1][:m], self.weights[l - 1], out=self._delta[l - 2][:m])  # BP2
+            delta, above = self._delta[l - 2][:m], self._delta[l - 1][:m]
+            self._gemm(1, self.weights[l - 1].T, above.T, 0, delta.T, overwrite_c=1)  # BP2
             self._times_slope(l, m)  # BP2
 
     def train(self, order: np.ndarray, eta: np.ndarray, decay: float) -> None:
@@ -145,7 +148,7 @@ class MatrixEngine:
         for l, (b, w) in enumerate(zip(self.biases, self.weights, strict=True), start=2):
             delta, a = self._delta[l - 2][:m], self._A[l - 2][:m]
             b[:, 0] -= b.dtype.type(eta / m) * delta.sum(axis=0)  # BP3
-            # W ← (1 - ηλ/n) W - (η/m) Δᵀ A in one product, on transposes because BLAS stores by columns
+            # W ← (1 - ηλ/n) W - (η/m) Δᵀ A in one product
             self._gemm(-eta / m, a.T, delta.T, 1 - eta * decay, w.T, trans_b=1, overwrite_c=1)  # BP4
 
     def gradient(self, rows: np.ndarray) -> np.ndarray:
@@ -161,7 +164,8 @@ class MatrixEngine:
         for l in range(2, len(self.architecture.sizes) + 1):
             delta = self._delta[l - 2][:m]
             np.sum(delta, axis=0, out=nabla_b[l - 2][:, 0])  # BP3
-            np.matmul(delta.T, self._A[l - 2][:m], out=nabla_w[l - 2])  # BP4
+            a = self._A[l - 2][:m]
+            self._gemm(1, a.T, delta.T, 0, nabla_w[l - 2].T, trans_b=1, overwrite_c=1)  # BP4
         return nabla
 
     def prepare(self, examples: Examples) -> Any:
