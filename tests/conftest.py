@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,9 @@ import pytest
 
 from fastbp.book import mnist_loader
 from fastbp.datasets import Dataset, load_mnist
+
+# For `benchmarks`, which is not installed; at the end, so that the installed fastbp is the one under test.
+sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
