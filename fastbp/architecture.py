@@ -3,14 +3,14 @@
 import math
 import operator
 import reprlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from fastbp import parameters
-from fastbp.activations import Activation, as_activation
+from fastbp.activations import Activation, Function, as_activation
 from fastbp.costs import Cost, as_cost
 
 DTYPES = ("float64", "float32")
@@ -33,25 +33,21 @@ class Architecture:
 
     def f(self, l: int, z: Any) -> Any:
         """A^l = σ_l(Z^l) for the rows of z, (m, n_l); l counts as in the book."""
-        a = self.activations[l - 2].f(z)
-        if self.neurons:
-            changed = self.changed_in(l)
-            if changed:
-                a = np.array(a, dtype=np.result_type(z))
-                for j, neuron in changed:
-                    a[:, j] = neuron.f(z[:, j])
-        return a
+        return self._replace_changed(l, z, self.activations[l - 2].f(z), lambda neuron: neuron.f)
 
     def f_prime(self, l: int, z: Any) -> Any:
         """σ_l'(Z^l) for the rows of z, (m, n_l)."""
-        slope = self.activations[l - 2].f_prime(z)
-        if self.neurons:
-            changed = self.changed_in(l)
-            if changed:
-                slope = np.array(slope, dtype=np.result_type(z))
-                for j, neuron in changed:
-                    slope[:, j] = neuron.f_prime(z[:, j])
-        return slope
+        return self._replace_changed(l, z, self.activations[l - 2].f_prime(z), lambda neuron: neuron.f_prime)
+
+    def _replace_changed(self, l: int, z: Any, values: Any, part: Callable[[Activation], Function]) -> Any:
+        """A layer's values, with the columns of its single changed neurons computed by their own function."""
+        changed = self.changed_in(l)
+        if not changed:
+            return values
+        values = np.array(values, dtype=np.result_type(z))
+        for j, neuron in changed:
+            values[:, j] = part(neuron)(z[:, j])
+        return values
 
     def changed_in(self, l: int) -> list[tuple[int, Activation]]:
         return [(j, neuron) for (layer, j), neuron in self.neurons.items() if layer == l]
