@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fastbp
-from fastbp import fitting, run, training
+from fastbp import data, run, training
 
 GO = run.Run.go
 ENGINES = ("reference", "matrix", "fused")
@@ -180,7 +180,7 @@ def test_the_loop_takes_one_step_size_for_all(monkeypatch: pytest.MonkeyPatch) -
     thetas = []
     for eta in (0.5, np.full(9, 0.5)):
         net = fastbp.Network([5, 4, 3], seed=1, engine="matrix")
-        read, _ = fitting.read_examples(net.architecture, X, y)
+        read, _ = data.read_examples(net.architecture, X, y)
         trainer = training.Trainer(net._start_engine(read, 5), 5)
         trainer.run_epoch(0, np.arange(len(X)), eta)
         thetas.append(trainer.engine.theta())
