@@ -16,6 +16,13 @@ _HOMES = {
     "Adam": "optimizers",
     "AdamW": "optimizers",
     "RMSprop": "optimizers",
+    "Constant": "schedules",
+    "Cosine": "schedules",
+    "Exponential": "schedules",
+    "HalveWhenStuck": "schedules",
+    "Schedule": "schedules",
+    "Step": "schedules",
+    "WarmUp": "schedules",
     "History": "history",
     "Plan": "engines.plan",
     "plan": "engines.plan",
@@ -46,6 +53,13 @@ if TYPE_CHECKING:
     from fastbp.optimizers import Adam as Adam
     from fastbp.optimizers import AdamW as AdamW
     from fastbp.optimizers import RMSprop as RMSprop
+    from fastbp.schedules import Constant as Constant
+    from fastbp.schedules import Cosine as Cosine
+    from fastbp.schedules import Exponential as Exponential
+    from fastbp.schedules import HalveWhenStuck as HalveWhenStuck
+    from fastbp.schedules import Schedule as Schedule
+    from fastbp.schedules import Step as Step
+    from fastbp.schedules import WarmUp as WarmUp
 
 
 def __getattr__(name: str) -> Any:

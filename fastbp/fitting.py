@@ -2,7 +2,6 @@
 
 import contextlib
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -14,20 +13,23 @@ from fastbp.activations import ACTIVATIONS
 from fastbp.architecture import Architecture
 from fastbp.engines import matrix
 from fastbp.history import History
+from fastbp.improvement import check_recorded
 from fastbp.optimizers import SGD, Optimizer
 from fastbp.order import Order
+from fastbp.run import Run
+from fastbp.schedules import Schedule, as_schedule, monitored
 from fastbp.training import Trainer
 
 if TYPE_CHECKING:
     from fastbp.network import Network
 
 
-def one_optimizer(eta: float | None, optimizer: Optimizer | None) -> Optimizer:
+def one_optimizer(eta: float | Schedule | None, optimizer: Optimizer | None) -> Optimizer:
     """The optimizer that `eta=` or `optimizer=` asks for; exactly one of the two must be given."""
     if (eta is None) == (optimizer is None):
         raise ValueError("give either eta= (the step size) or optimizer=, for example fastbp.Adam(1e-3)")
     if optimizer is None:
-        return SGD(float(eta))  # type: ignore[arg-type]
+        return SGD(eta)  # type: ignore[arg-type]
     if not isinstance(optimizer, Optimizer):
         raise TypeError(f"optimizer must be an optimizer such as fastbp.Adam(1e-3), got {optimizer!r}")
     return optimizer
@@ -57,6 +59,7 @@ def fit(
     for callback in callbacks:
         if not callable(getattr(callback, "on_epoch_end", None)):
             raise TypeError(f"callbacks need a method on_epoch_end(network, record); {callback!r} has none")
+    check_recorded(monitored(optimizer.eta), validation=validation_data is not None)
     examples, classes = read_examples(network.architecture, X, y)
     judge = None
     if validation_data is not None:
@@ -67,43 +70,20 @@ def fit(
     n = len(examples)
     with _progress(epochs, n, verbose, classes is not None) as report:
         engine = network._start_engine(examples, batch_size, optimizer=optimizer)
-        trainer = Trainer(engine, min(batch_size, n), decay=lmbda / n)
-        history, rows = History(engine=engine.name), np.arange(n)
         positions = list(range(n))  # for a shuffle of the user's own, which may want a list
-        order = Order(network._shuffle, positions, list(positions), rows.copy(), compiled=engine.name == "fused")
-        watch = None if judge is None else _Watch(judge, engine)
+        run = Run(
+            network,
+            Trainer(engine, min(batch_size, n), decay=lmbda / n),
+            Order(network._shuffle, positions, list(positions), np.arange(n), compiled=engine.name == "fused"),
+            as_schedule(optimizer.eta).begin(),
+            epochs=epochs,
+            shuffle=bool(shuffle),
+            report=report,
+            monitors=[] if judge is None else [_Validation(judge, engine)],
+            callbacks=callbacks,
+        )
         network.classes_ = classes
-        published = False
-        try:
-            for epoch in range(epochs):
-                rows = order.next() if shuffle else rows
-                published = False
-                began = time.perf_counter()
-                trainer.run_epoch(epoch, rows, optimizer.eta, report.examples_done)
-                seconds = max(time.perf_counter() - began, 1e-9)
-                record = {
-                    "epoch": epoch,
-                    "eta": optimizer.eta,
-                    "seconds": seconds,
-                    "examples_per_second": n / seconds,
-                }
-                if watch is not None:
-                    record["validation_cost"], record["validation_score"] = watch.judge(trainer.engine)
-                    if network._overrides("feedforward"):
-                        network._publish(trainer.engine)
-                        record["validation_score"] = watch.of.score(network.outputs(watch.of.examples.X))
-                history.epochs.append(record)
-                report.epoch_done(record)
-                if callbacks:
-                    published = True
-                    network._publish(trainer.engine)
-                    for callback in callbacks:
-                        callback.on_epoch_end(network, record)
-                    network._take_up(trainer.engine)
-        finally:  # after an interrupt or a divergence too: the last finite parameters
-            if not published:
-                network._publish(trainer.engine)
-    return history
+        return run.go()
 
 
 def _pair(validation_data: Any) -> tuple[Any, Any]:
@@ -205,8 +185,22 @@ class _Watch:
         return self.of.judge(self.engine.outputs(self.prepared))
 
 
+class _Validation:
+    """The monitor of data held out: cost and score after each epoch, by the network's own feedforward if it has one."""
+
+    def __init__(self, judge: Judge, running: engines.Engine) -> None:
+        self.watch = _Watch(judge, running)
+
+    def __call__(self, run: Run) -> dict[str, Any]:
+        cost, score = self.watch.judge(run.engine)
+        if run.network._overrides("feedforward"):
+            run.network._publish(run.engine)
+            score = self.watch.of.score(run.network.outputs(self.watch.of.examples.X))
+        return {"validation_cost": cost, "validation_score": score}
+
+
 class _Silent:
-    """Reports nothing."""
+    """Reports nothing. Examples are counted from the beginning of the run, over all epochs."""
 
     def examples_done(self, count: int) -> None: ...
 
@@ -264,14 +258,10 @@ def progress_bar(epochs: int, n: int, by_label: bool = True) -> Iterator[_Silent
         task = progress.add_task("", total=None, epoch=1, score="")
 
         class Bar(_Silent):
-            def __init__(self) -> None:
-                self.before = 0
-
             def examples_done(self, count: int) -> None:
-                progress.update(task, total=epochs * n, completed=self.before + count)
+                progress.update(task, total=epochs * n, completed=count)
 
             def epoch_done(self, record: dict[str, Any]) -> None:
-                self.before += n
                 score = show_score(record["validation_score"], by_label) if "validation_score" in record else ""
                 progress.update(task, epoch=min(record["epoch"] + 2, epochs), score=score)
 

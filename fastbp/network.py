@@ -26,6 +26,7 @@ from fastbp.errors import DivergenceError
 from fastbp.history import History
 from fastbp.order import Order
 from fastbp.pairs import LabelledPairs, StackedPairs, recall
+from fastbp.schedules import Schedule
 from fastbp.training import Trainer, divergence_advice
 
 __all__ = ["Network", "load", "sigmoid", "sigmoid_prime"]
@@ -349,7 +350,7 @@ class Network:
         *,
         epochs: int,
         batch_size: int = 10,
-        eta: float | None = None,
+        eta: float | Schedule | None = None,
         optimizer: optimizers.Optimizer | None = None,
         lmbda: float = 0.0,
         validation_data: tuple[Any, Any] | None = None,
@@ -362,10 +363,11 @@ class Network:
         Whole numbers 0 … n_L-1, strings and one-hot rows are labels (`classes_` holds them afterwards); anything else
         are real targets. With one output, whole numbers 0 and 1 are labels if it is a sigmoid.
 
-        eta, the step size of plain SGD; or optimizer=fastbp.Adam(1e-3), say. lmbda: the book's L2 regularisation, for
-        plain SGD W ← (1 - ηλ/n) W at each step, n the number of examples. validation_data: (X, y), judged after each
-        epoch. callbacks: objects with a method on_epoch_end(network, record). verbose: True prints a line an epoch,
-        False nothing, None shows a progress bar if the standard error is a terminal.
+        eta, the step size of plain SGD; or optimizer=fastbp.Adam(1e-3), say. Either takes a schedule in the place of
+        the number: eta=fastbp.Cosine(0.5, 30). lmbda: the book's L2 regularisation, for plain SGD
+        W ← (1 - ηλ/n) W at each step, n the number of examples. validation_data: (X, y), judged after each epoch.
+        callbacks: objects with a method on_epoch_end(network, record). verbose: True prints a line an epoch, False
+        nothing, None shows a progress bar if the standard error is a terminal.
 
         X in the network's dtype and C order is used as it is, without a copy. The arrays are never changed. Returns the
         History of the epochs. Raises ValueError or TypeError for data that do not fit, before anything is changed;
@@ -380,7 +382,7 @@ class Network:
                     f"fit computes gradients in the engine and would not call this network's own {name}; train it with "
                     f"SGD, which does"
                 )
-        step = None if eta is None else _number(eta, "eta")
+        step = eta if eta is None or isinstance(eta, Schedule) else _number(eta, "eta")
         return fitting.fit(
             self, X, y, epochs=_whole(epochs, "epochs", least=0), batch_size=_whole(batch_size, "batch_size", least=1),
             optimizer=fitting.one_optimizer(step, optimizer), lmbda=_number(lmbda, "lmbda"),

@@ -52,10 +52,10 @@ class Engine(Protocol):
     def is_finite(self) -> bool:
         """False if any parameter is NaN or infinite."""
 
-    def save_state(self) -> Any:
-        """A copy of everything `train` changes, exactly, for `restore_state`."""
+    def save_state(self) -> dict[str, np.ndarray]:
+        """A copy of everything `train` changes, exactly, for `restore_state` of an engine made in the same way."""
 
-    def restore_state(self, state: Any) -> None:
+    def restore_state(self, state: dict[str, np.ndarray]) -> None:
         """Go back to a saved state."""
 
 

@@ -115,15 +115,17 @@ class FusedEngine:
     def is_finite(self) -> bool:
         return bool(np.isfinite(self.packed).all() and np.isfinite(self.scale).all())
 
-    def _changing(self) -> tuple[np.ndarray, ...]:
-        return self.packed, self.scale, self.steps.powers, self.steps.first, self.steps.second
+    def _changing(self) -> dict[str, np.ndarray]:
+        steps = self.steps
+        memory = {"first": steps.first, "second": steps.second, "powers": steps.powers}
+        return {"packed": self.packed, "scale": self.scale, **memory}
 
-    def save_state(self) -> Any:
-        return tuple(array.copy() for array in self._changing())
+    def save_state(self) -> dict[str, np.ndarray]:
+        return {name: array.copy() for name, array in self._changing().items()}
 
-    def restore_state(self, state: Any) -> None:
-        for array, saved in zip(self._changing(), state, strict=True):
-            array[...] = saved
+    def restore_state(self, state: dict[str, np.ndarray]) -> None:
+        for name, array in self._changing().items():
+            array[...] = state[name]
 
 
 def layout(architecture: Architecture, rows: int) -> tuple[kernels.Shape, np.ndarray]:

@@ -183,11 +183,12 @@ class MatrixEngine:
     def is_finite(self) -> bool:
         return bool(np.isfinite(self._theta).all())
 
-    def save_state(self) -> Any:
-        return self._theta.copy(), self.memory.copy()
+    def save_state(self) -> dict[str, np.ndarray]:
+        return {"theta": self._theta.copy(), **self.memory.state()}
 
-    def restore_state(self, state: Any) -> None:
-        self._theta[:], self.memory = state[0], state[1].copy()
+    def restore_state(self, state: dict[str, np.ndarray]) -> None:
+        self._theta[:] = state["theta"]
+        self.memory.restore(state)
 
 
 # Rows of one block of a prediction: the activations of a block stay in the cache, and no copy of the data is made.

@@ -167,10 +167,9 @@ class ReferenceEngine:
     def is_finite(self) -> bool:
         return all(bool(np.isfinite(p).all()) for p in (*self.biases, *self.weights))
 
-    def save_state(self) -> Any:
-        return self.theta(), self.memory.copy()
+    def save_state(self) -> dict[str, np.ndarray]:
+        return {"theta": self.theta(), **self.memory.state()}
 
-    def restore_state(self, state: Any) -> None:
-        theta, memory = state
-        self.load(theta)
-        self.memory = memory.copy()
+    def restore_state(self, state: dict[str, np.ndarray]) -> None:
+        self.load(state["theta"])
+        self.memory.restore(state)
