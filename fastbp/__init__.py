@@ -26,6 +26,8 @@ _HOMES = {
     "History": "history",
     "Plan": "engines.plan",
     "plan": "engines.plan",
+    "Checkpoint": "checkpoint",
+    "CheckpointError": "errors",
     "DivergenceError": "errors",
     "FastbpError": "errors",
     "ModelFileError": "errors",
@@ -39,8 +41,10 @@ if TYPE_CHECKING:
     from fastbp import datasets as datasets
     from fastbp.activations import sigmoid as sigmoid
     from fastbp.activations import sigmoid_prime as sigmoid_prime
+    from fastbp.checkpoint import Checkpoint as Checkpoint
     from fastbp.engines.plan import Plan as Plan
     from fastbp.engines.plan import plan as plan
+    from fastbp.errors import CheckpointError as CheckpointError
     from fastbp.errors import DataFileError as DataFileError
     from fastbp.errors import DivergenceError as DivergenceError
     from fastbp.errors import FastbpError as FastbpError

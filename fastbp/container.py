@@ -93,6 +93,14 @@ def load(path: str | os.PathLike[str], *, kind: str) -> tuple[dict[str, np.ndarr
         return _unpack_tensors(blob), metadata
 
 
+def kind_of(path: str | os.PathLike[str]) -> str:
+    """What a file is for, from its header alone; its checksum is not looked at. Raises as `load` does."""
+    with safefile.naming(path, "cannot read") as name:
+        with safefile.reading(name) as source:
+            _, header = _read_header(source)
+        return str(_parse_envelope(header["__metadata__"][_KEY])["format"])
+
+
 # From contents to bytes
 
 
@@ -172,13 +180,19 @@ def _digest(blob: bytes, start: int) -> bytes:
 def _read_file(name: str) -> tuple[bytes, dict[str, Any]]:
     """The whole file and its header; the header agrees with the size of the file before the rest is read."""
     with safefile.reading(name) as source:
-        start = source.read(min(source.size, 9), 0)
-        _check_start(start, source.size)
-        head = start + source.read(8 + _header_size(start) - len(start), len(start))
-        header = _parse_header(head[8:])
-        _check_layout(header, source.size - len(head))
+        head, header = _read_header(source)
         _require_memory(source.size)
         return head + source.read(source.size - len(head), len(head)), header
+
+
+def _read_header(source: safefile.Source) -> tuple[bytes, dict[str, Any]]:
+    """The beginning of a file up to its data, as bytes and as what they say."""
+    start = source.read(min(source.size, 9), 0)
+    _check_start(start, source.size)
+    head = start + source.read(8 + _header_size(start) - len(start), len(start))
+    header = _parse_header(head[8:])
+    _check_layout(header, source.size - len(head))
+    return head, header
 
 
 def _require_memory(size: int) -> None:
@@ -316,8 +330,8 @@ def _check_seal(blob: bytes) -> None:
         )
 
 
-def _open_envelope(text: str, kind: str) -> dict[str, Any]:
-    """The metadata, from the text with the checksum, if the file is of the right kind and version."""
+def _parse_envelope(text: str) -> dict[str, Any]:
+    """What follows the checksum, if it is of the right version; its "format" is a text."""
     envelope = _parse_json(text[len("sha256:") + len(_BLANK) :])
     if not isinstance(envelope, dict):
         raise ModelFileError(f"{short(envelope)} follows its checksum, where a JSON object is expected")
@@ -327,8 +341,16 @@ def _open_envelope(text: str, kind: str) -> dict[str, Any]:
             f"its format has version {short(version)}, but this fastbp reads version {FORMAT_VERSION}; "
             "a newer fastbp may read it"
         )
-    if envelope.get("format") != kind:
-        raise ModelFileError(f"it is a file of kind {short(envelope.get('format'))}; expected {kind!r}")
+    if not isinstance(envelope.get("format"), str):
+        raise ModelFileError(f"it is a file of kind {short(envelope.get('format'))}; expected a name")
+    return envelope
+
+
+def _open_envelope(text: str, kind: str) -> dict[str, Any]:
+    """The metadata, from the text with the checksum, if the file is of the right kind and version."""
+    envelope = _parse_envelope(text)
+    if envelope["format"] != kind:
+        raise ModelFileError(f"it is a file of kind {short(envelope['format'])}; expected {kind!r}")
     if set(envelope) != {"format", "metadata", "version"} or not isinstance(envelope["metadata"], dict):
         raise ModelFileError("it has no metadata, or more than metadata")
     try:

@@ -1,6 +1,7 @@
 """What `fit` and `score` do around the training loop: targets, validation, progress, records."""
 
 import contextlib
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -21,6 +22,7 @@ from fastbp.schedules import Schedule, as_schedule, monitored
 from fastbp.training import Trainer
 
 if TYPE_CHECKING:
+    from fastbp.checkpoint import Checkpoint
     from fastbp.network import Network
 
 
@@ -48,6 +50,8 @@ def fit(
     shuffle: bool,
     callbacks: Sequence[Any],
     verbose: bool | None,
+    checkpoint: "Checkpoint | None",
+    resume: str | os.PathLike[str] | None,
 ) -> History:
     """See `Network.fit`."""
     if not np.isfinite(lmbda) or lmbda < 0:
@@ -67,9 +71,15 @@ def fit(
         judge = Judge(
             network._effective_architecture(), X_held_out, y_held_out, name="validation_data", classes=classes
         )
+    keeper = None
+    if checkpoint is not None or resume is not None:
+        from fastbp.checkpoint import Keeper
+
+        keeper = Keeper(checkpoint, resume)
     n = len(examples)
     with _progress(epochs, n, verbose, classes is not None) as report:
-        engine = network._start_engine(examples, batch_size, optimizer=optimizer)
+        name = None if keeper is None else keeper.engine_for(network)
+        engine = network._start_engine(examples, batch_size, name, optimizer)
         positions = list(range(n))  # for a shuffle of the user's own, which may want a list
         run = Run(
             network,
@@ -82,6 +92,9 @@ def fit(
             monitors=[] if judge is None else [_Validation(judge, engine)],
             callbacks=callbacks,
         )
+        if keeper is not None:
+            arguments = {"batch_size": batch_size, "optimizer": optimizer, "lmbda": lmbda, "shuffle": bool(shuffle)}
+            keeper.attach(run, examples, None if judge is None else judge.examples, classes, arguments)
         network.classes_ = classes
         return run.go()
 

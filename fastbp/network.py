@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -28,6 +28,9 @@ from fastbp.order import Order
 from fastbp.pairs import LabelledPairs, StackedPairs, recall
 from fastbp.schedules import Schedule
 from fastbp.training import Trainer, divergence_advice
+
+if TYPE_CHECKING:
+    from fastbp.checkpoint import Checkpoint
 
 __all__ = ["Network", "load", "sigmoid", "sigmoid_prime"]
 
@@ -357,6 +360,8 @@ class Network:
         shuffle: bool = True,
         callbacks: Sequence[Any] = (),
         verbose: bool | None = None,
+        checkpoint: "Checkpoint | None" = None,
+        resume: str | Path | None = None,
     ) -> History:
         """Train on the rows of X, (n, n_1), and the targets y, (n,) labels or numbers, or (n, n_L).
 
@@ -369,9 +374,15 @@ class Network:
         callbacks: objects with a method on_epoch_end(network, record). verbose: True prints a line an epoch, False
         nothing, None shows a progress bar if the standard error is a terminal.
 
+        checkpoint=fastbp.Checkpoint(path, every_seconds=60) keeps all of the run in a file, now and then; resume=path
+        goes on from such a file to the same bits as if the run had never stopped. It takes the network's parameters
+        from there, and sets the random streams to where they were, Python's and NumPy's global ones too. All other
+        arguments must be those of the first call; only `epochs`, which counts all epochs, may be greater.
+
         X in the network's dtype and C order is used as it is, without a copy. The arrays are never changed. Returns the
         History of the epochs. Raises ValueError or TypeError for data that do not fit, before anything is changed;
-        DivergenceError when a parameter stops being finite, with the last finite parameters kept. A subclass with an
+        DivergenceError when a parameter stops being finite, with the last finite parameters kept; CheckpointError if
+        the checkpoint belongs to another run, ModelFileError if it is damaged. A subclass with an
         update_mini_batch, backprop or cost_derivative of its own is refused: fit would not call them.
         """
         from fastbp import fitting
@@ -387,6 +398,7 @@ class Network:
             self, X, y, epochs=_whole(epochs, "epochs", least=0), batch_size=_whole(batch_size, "batch_size", least=1),
             optimizer=fitting.one_optimizer(step, optimizer), lmbda=_number(lmbda, "lmbda"),
             validation_data=validation_data, shuffle=shuffle, callbacks=callbacks, verbose=verbose,
+            checkpoint=checkpoint, resume=resume,
         )  # fmt: skip
 
     def outputs(self, X: Any) -> np.ndarray:

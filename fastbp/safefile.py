@@ -100,6 +100,17 @@ def tidy(path: str | os.PathLike[str]) -> None:
         _remove_strays(folder, name)
 
 
+def check(path: str | os.PathLike[str]) -> None:
+    """Raise what `replace` would raise because of where `path` leads or of permissions, without writing anything."""
+    with naming(path, "cannot save to", _ADVICE) as name:
+        target = _files.resolve(name)
+        folder = os.path.dirname(target)
+        _close(_files.open(folder, os.O_RDONLY | os.O_DIRECTORY))
+        _mode_of(target)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+
 class Source:
     """A regular file open for reading: its size in bytes, and pieces of it."""
 

@@ -1,7 +1,7 @@
 """Every stream of random numbers that a run may draw from: taken down in a checkpoint, and put back."""
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -35,28 +35,28 @@ def owner_of(shuffle: Callable[[Any], None]) -> Owner | None:
 
 def states(shuffle: Callable[[Any], None], own: np.random.Generator | None) -> dict[str, Any]:
     """The state of every stream: Python's and NumPy's global ones, the network's own, and that of its `shuffle`."""
-    owner = owner_of(shuffle)
-    return {
-        "python": _state(_PYTHON),
-        "numpy": _state(_NUMPY),
-        "network": None if own is None else _state(own),
-        "shuffle": None if owner is None else _state(owner),
-    }
+    return {name: None if owner is None else _state(owner) for name, owner in _streams(shuffle, own)}
+
+
+def check(saved: Mapping[str, Any], shuffle: Callable[[Any], None], own: np.random.Generator | None) -> None:
+    """ValueError if a saved state does not fit the stream it is of."""
+    for name, owner in _streams(shuffle, own):
+        if owner is not None:
+            _check(saved[name], _state(owner), name)
+        elif saved[name] is not None:
+            raise ValueError(f"it has a random state {name!r}, but there is no such stream here")
 
 
 def put_back(saved: Mapping[str, Any], shuffle: Callable[[Any], None], own: np.random.Generator | None) -> None:
     """Set every stream to its saved state; ValueError, and nothing is set, if one does not fit its stream."""
-    streams: list[tuple[str, Owner | None]] = [
-        ("python", _PYTHON), ("numpy", _NUMPY), ("network", own), ("shuffle", owner_of(shuffle)),
-    ]  # fmt: skip
-    for name, owner in streams:
-        if owner is None and saved[name] is not None:
-            raise ValueError(f"it has a state of the stream {name!r}, but there is no such stream here")
-        if owner is not None:
-            _check(saved[name], _state(owner), name)
-    for name, owner in streams:
+    check(saved, shuffle, own)
+    for name, owner in _streams(shuffle, own):
         if owner is not None:
             _set(owner, saved[name])
+
+
+def _streams(shuffle: Callable[[Any], None], own: np.random.Generator | None) -> Iterator[tuple[str, Owner | None]]:
+    yield from (("python", _PYTHON), ("numpy", _NUMPY), ("network", own), ("shuffle", owner_of(shuffle)))
 
 
 def rebuild(saved: Any) -> Owner:

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import pytest
 import safetensors.numpy
+from faults import CALLS, FAULTS, Watched, count_calls, fail_at
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -423,7 +424,7 @@ def envelope(**changes: Any) -> str:
         (envelope(version=True), "version True"),
         (envelope(version=None), "version None"),
         (envelope(format="fastbp-checkpoint"), "kind 'fastbp-checkpoint'; expected 'fastbp-model'"),
-        (envelope(format=["fastbp-model"]), "kind .*expected 'fastbp-model'"),
+        (envelope(format=["fastbp-model"]), "kind .*expected a name"),
         (envelope(metadata=[1]), "no metadata"),
         (envelope(more=1), "more than metadata"),
         (envelope(metadata=nested(900)), "no metadata"),
@@ -682,54 +683,6 @@ def test_what_may_not_be_read_or_written(ordinary_user: Path) -> None:
 
 
 # Faults
-
-CALLS = [name for name in vars(safefile.FileSystem) if not name.startswith("_")]
-FAULTS = [errno.ENOSPC, errno.EACCES, errno.EIO]
-
-
-class Watched(safefile.FileSystem):
-    """The file system, with `step(name)` called before each request, and the open files counted."""
-
-    def __init__(self, step: Callable[[str], None] = lambda name: None) -> None:
-        self.step = step
-        self.open_files = 0
-
-
-def _watch(name: str) -> Callable:
-    def request(self: Watched, *arguments: Any) -> Any:
-        if name == "close":  # Linux closes a file even where it then reports an error
-            self.open_files -= 1
-            os.close(*arguments)
-            return self.step(name)
-        self.step(name)
-        result = getattr(safefile.FileSystem, name)(self, *arguments)
-        self.open_files += name == "open"
-        return result
-
-    return request
-
-
-for _name in CALLS:
-    setattr(Watched, _name, _watch(_name))
-
-
-def count_calls(action: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    called: list[str] = []
-    monkeypatch.setattr(safefile, "_files", Watched(called.append))
-    action()
-    monkeypatch.undo()
-    return called
-
-
-def fail_at(call: int, error: BaseException) -> Watched:
-    """A file system whose request number `call` fails, and no other."""
-    count = iter(range(10**6))
-
-    def step(name: str) -> None:
-        if next(count) == call:
-            raise error
-
-    return Watched(step)
 
 
 def save_over_old(path: Path) -> None:
