@@ -31,6 +31,8 @@ _HOMES = {
     "History": "history",
     "Plan": "engines.plan",
     "plan": "engines.plan",
+    "Checkpoint": "checkpoint",
+    "CheckpointError": "errors",
     "DivergenceError": "errors",
     "FastbpError": "errors",
     "ModelFileError": "errors",
@@ -50,8 +52,10 @@ if TYPE_CHECKING:
     from fastbp.callbacks import CSVLog as CSVLog
     from fastbp.callbacks import JSONLog as JSONLog
     from fastbp.callbacks import ModelCheckpoint as ModelCheckpoint
+    from fastbp.checkpoint import Checkpoint as Checkpoint
     from fastbp.engines.plan import Plan as Plan
     from fastbp.engines.plan import plan as plan
+    from fastbp.errors import CheckpointError as CheckpointError
     from fastbp.errors import DataFileError as DataFileError
     from fastbp.errors import DivergenceError as DivergenceError
     from fastbp.errors import FastbpError as FastbpError

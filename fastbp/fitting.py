@@ -1,9 +1,10 @@
 """What `fit` and `score` do around the training loop: targets, validation, progress, records."""
 
 import contextlib
+import os
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from fastbp.stopping import EarlyStopping
 from fastbp.training import Trainer
 
 if TYPE_CHECKING:
+    from fastbp.checkpoint import Checkpoint
     from fastbp.network import Network
 
 
@@ -50,6 +52,8 @@ class Options:
     monitor_training: bool = False
     monitor_layers: bool = False
     verbose: bool | None = None
+    checkpoint: "Checkpoint | None" = None
+    resume: str | os.PathLike[str] | None = None
 
     def __post_init__(self) -> None:
         if not np.isfinite(self.lmbda) or self.lmbda < 0:
@@ -83,6 +87,11 @@ class Options:
         for name in looked_at:
             check_recorded(name, validation=given is not None or share is not None, training=self.monitor_training)
 
+    def of_the_run(self) -> dict[str, Any]:
+        """Those that must be the same for a run to go on from a checkpoint, by name."""
+        others = ("epochs", "callbacks", "verbose", "checkpoint", "resume", "validation_data")
+        return {each.name: getattr(self, each.name) for each in fields(self) if each.name not in others}
+
 
 # Examples on which the layers are looked at after each epoch.
 _LAYER_SAMPLE = 256
@@ -92,16 +101,23 @@ def fit(network: "Network", X: Any, y: Any, options: Options) -> History:
     """See `Network.fit`."""
     examples, classes = data.read_examples(network.architecture, X, y)
     built, by_label = network._effective_architecture(), classes is not None
+    keeper = None
+    if options.checkpoint is not None or options.resume is not None:
+        from fastbp.checkpoint import Keeper
+
+        keeper = Keeper(options.checkpoint, options.resume)
     judge, rows = None, np.arange(len(examples))
     if options.validation_data is not None:
         X_held_out, y_held_out = options.validation_data
         judge = Judge(built, X_held_out, y_held_out, name="validation_data", classes=classes)
     elif options.validation_fraction is not None:
-        rows, held_out = _split(network, examples, by_label, options.validation_fraction)
+        known = None if keeper is None else keeper.rows_of(len(examples))
+        rows, held_out = known or _split(network, examples, by_label, options.validation_fraction)
         judge = Judge.of(built, examples.take(held_out), by_label)
     n = len(rows)
     with _progress(options.epochs, n, options.verbose, by_label) as report:
-        engine = network._start_engine(examples, min(options.batch_size, n), optimizer=options.optimizer)
+        name = None if keeper is None else keeper.engine_for(network)
+        engine = network._start_engine(examples, min(options.batch_size, n), name, options.optimizer)
         monitors: list[Any] = [] if judge is None else [Validation(judge, engine)]
         if options.monitor_training:
             own = Judge.of(built, examples, by_label, None if n == len(examples) else rows)
@@ -120,6 +136,9 @@ def fit(network: "Network", X: Any, y: Any, options: Options) -> History:
             callbacks=options.callbacks,
             stopping=None if options.early_stopping is None else options.early_stopping.begin(),
         )
+        if keeper is not None:
+            held = None if judge is None else judge.examples
+            keeper.attach(run, examples, held, classes, options.of_the_run())
         network.classes_ = classes
         return run.go()
 

@@ -1,4 +1,4 @@
-"""A network as a file: what is written, and how it is read back, over the file format of `modelfile`."""
+"""A network as a file: what is written, and how it is read back, over the file format of `container`."""
 
 import reprlib
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastbp import architecture, modelfile, parameters
+from fastbp import architecture, container, parameters
 from fastbp.activations import ACTIVATIONS
 from fastbp.errors import ModelFileError
 
@@ -36,7 +36,7 @@ def save(network: "Network", path: str | Path) -> None:
         "engine": network.engine,
         "classes": classes.tolist() if classes is not None and classes.dtype.kind in "US" else None,
     }
-    modelfile.save(path, tensors, metadata, kind=KIND)
+    container.save(path, tensors, metadata, kind=KIND)
 
 
 def check_savable(network: "Network") -> None:
@@ -52,7 +52,7 @@ def check_savable(network: "Network") -> None:
 
 def load(path: str | Path) -> "Network":
     """See `fastbp.load`."""
-    tensors, metadata = modelfile.load(path, kind=KIND)
+    tensors, metadata = container.load(path, kind=KIND)
     try:
         return _rebuild(tensors, metadata)
     except ModelFileError:

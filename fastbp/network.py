@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -29,6 +29,9 @@ from fastbp.pairs import LabelledPairs, StackedPairs, recall
 from fastbp.schedules import Schedule
 from fastbp.stopping import EarlyStopping
 from fastbp.training import Trainer, divergence_advice
+
+if TYPE_CHECKING:
+    from fastbp.checkpoint import Checkpoint
 
 __all__ = ["Network", "load", "sigmoid", "sigmoid_prime"]
 
@@ -362,6 +365,8 @@ class Network:
         monitor_training: bool = False,
         monitor_layers: bool = False,
         verbose: bool | None = None,
+        checkpoint: "Checkpoint | None" = None,
+        resume: str | Path | None = None,
     ) -> History:
         """Train on the rows of X, (n, n_1), and the targets y, (n,) labels or numbers, or (n, n_L).
 
@@ -382,9 +387,15 @@ class Network:
         verbose: True prints a line an epoch, False nothing, None shows a progress bar if the standard error is a
         terminal.
 
+        checkpoint=fastbp.Checkpoint(path, every_seconds=60) keeps all of the run in a file, now and then; resume=path
+        goes on from such a file to the same bits as if the run had never stopped. It takes the network's parameters
+        from there, and sets the random streams to where they were, Python's and NumPy's global ones too. All other
+        arguments must be those of the first call; only `epochs`, which counts all epochs, may be greater.
+
         X in the network's dtype and C order is used as it is, without a copy. The arrays are never changed. Returns the
         History of the epochs. Raises ValueError or TypeError for data that do not fit, before anything is changed;
-        DivergenceError when a parameter stops being finite, with the last finite parameters kept. A subclass with an
+        DivergenceError when a parameter stops being finite, with the last finite parameters kept; CheckpointError if
+        the checkpoint belongs to another run, ModelFileError if it is damaged. A subclass with an
         update_mini_batch, backprop or cost_derivative of its own is refused: fit would not call them.
         """
         from fastbp import fitting
@@ -401,7 +412,7 @@ class Network:
             optimizer=fitting.one_optimizer(step, optimizer), lmbda=_number(lmbda, "lmbda"),
             validation_data=validation_data, validation_fraction=validation_fraction, early_stopping=early_stopping,
             shuffle=shuffle, callbacks=callbacks, monitor_training=monitor_training, monitor_layers=monitor_layers,
-            verbose=verbose,
+            verbose=verbose, checkpoint=checkpoint, resume=resume,
         )  # fmt: skip
         return fitting.fit(self, X, y, options)
 

@@ -59,6 +59,9 @@ class Pause(Protocol):
     def on_pause(self, run: "Run") -> None:
         """Called between two compiled runs of mini-batches, and once after each epoch when all of it is recorded."""
 
+    def on_interrupt(self, run: "Run") -> None:
+        """Called when Ctrl-C has stopped the run at a point from which it could go on, before the error goes up."""
+
 
 class Report(Protocol):
     """Tells somebody how far the run is."""
@@ -101,12 +104,28 @@ class Run:
         self.history = History(engine=self.engine.name)
         self.epoch = self.batch = self.step = 0
         self.seconds = 0.0  # spent on the mini-batches of this epoch
+        self.begun = False  # whether the order of this epoch is drawn, and the callbacks have heard of it
         self.rows = order.rows
         self._published = False
+        self._is_turning = False  # from one epoch to the next: some of what changes is of the old one, some of the new
 
     @property
     def n_examples(self) -> int:
         return len(self.rows)
+
+    @property
+    def n_batches(self) -> int:
+        """Mini-batches in an epoch."""
+        return -(-self.n_examples // self.trainer.batch_size)
+
+    def etas(self) -> np.ndarray:
+        """The step sizes of all mini-batches of this epoch, (n_batches,)."""
+        return self.pace.etas(self.epoch, self.step - self.batch, self.n_batches)
+
+    @property
+    def is_settled(self) -> bool:
+        """True if `state` is that of a moment between two mini-batches; an interrupt may come at any other, too."""
+        return not self._is_turning and self.trainer.done == self.batch
 
     def go(self) -> History:
         """Train to the end, from wherever the run stands. The network gets the parameters however this ends."""
@@ -120,25 +139,31 @@ class Run:
                 self._published = False
             if self._has("on_train_end"):
                 self._call("on_train_end", self.history)
+        except KeyboardInterrupt:
+            if self.is_settled:
+                for pause in self.pauses:
+                    pause.on_interrupt(self)
+            raise
         finally:  # after an interrupt or a divergence too: the last finite parameters
             if not self._published:
                 self.network._publish(self.engine)
         return self.history
 
     def _run_epoch(self) -> None:
-        if self.batch == 0:
+        if not self.begun:
             self._begin_epoch()
-        n_batches = -(-self.n_examples // self.trainer.batch_size)
-        etas = self.pace.etas(self.epoch, self.step - self.batch, n_batches)
+        etas = self.etas()
         self._published = False
         self.trainer.run_epoch(self.epoch, self.rows, etas, first=self.batch, due=self._due, on_run=self._after_run)
         self._end_epoch(float(etas[0]))
 
     def _begin_epoch(self) -> None:
+        self._is_turning = True
         if self.shuffle:
             self.rows = self.order.next()
         if self._has("on_epoch_begin"):
             self._call("on_epoch_begin", self.epoch)
+        self.begun, self._is_turning = True, False
 
     def _due(self) -> int | None:
         numbers = [number for pause in self.pauses if (number := pause.due(self)) is not None and number > self.batch]
@@ -159,6 +184,7 @@ class Run:
         record = {"epoch": self.epoch, "eta": eta, "seconds": seconds, "examples_per_second": self.n_examples / seconds}
         for monitor in self.monitors:
             record |= monitor(self, record)
+        self._is_turning = True
         self.history.epochs.append(record)
         self.report.epoch_done(record)
         if self.callbacks:
@@ -169,7 +195,8 @@ class Run:
             self.history.ended = "schedule"
         if self.stopping is not None and self.stopping.note(record, self.engine):
             self.history.ended = "early stopping"
-        self.epoch, self.batch, self.seconds = self.epoch + 1, 0, 0.0
+        self.epoch, self.batch, self.seconds, self.begun = self.epoch + 1, 0, 0.0, False
+        self.trainer.done, self._is_turning = 0, False
         for pause in self.pauses:
             pause.on_pause(self)
 
@@ -199,6 +226,7 @@ class Run:
             "batch": self.batch,
             "step": self.step,
             "seconds": self.seconds,
+            "begun": self.begun,
             "rows": self.rows.copy(),
             "order": self.order.state(),
             "engine": self.engine.save_state(),
@@ -211,7 +239,7 @@ class Run:
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a `state` of a run made with the same arguments; nothing of `state` is kept or changed."""
         self.epoch, self.batch, self.step = state["epoch"], state["batch"], state["step"]
-        self.seconds = state["seconds"]
+        self.seconds, self.begun = state["seconds"], state["begun"]
         self.rows = np.array(state["rows"], np.int64)
         self.order.restore(state["order"])
         self.engine.restore_state(state["engine"])
@@ -222,7 +250,7 @@ class Run:
         for callback, kept in zip(self.callbacks, state["callbacks"], strict=True):
             if kept is not None:
                 callback.restore(kept)
-        self._published = False
+        self.trainer.done, self._published = self.batch, False
 
 
 def _state_of(callback: Any) -> Any:

@@ -22,3 +22,10 @@ def for_products(largest: float) -> contextlib.AbstractContextManager[Any]:
     if largest >= WORTH_THREADS:
         return contextlib.nullcontext()
     return _controller().limit(limits=1, user_api="blas")
+
+
+def count() -> int:
+    """The threads that the widest BLAS of this process may use at this moment."""
+    from threadpoolctl import threadpool_info
+
+    return max((pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"), default=1)

@@ -22,6 +22,8 @@ class Trainer:
 
     def __init__(self, engine: Engine, batch_size: int, decay: float = 0.0) -> None:
         self.engine, self.batch_size, self.decay = engine, batch_size, decay
+        # Mini-batches of this epoch that the engine has behind it; None while some are under way.
+        self.done: int | None = 0
         self._run_length = 1  # mini-batches in the next run; doubled or cut as the clock says
 
     def run_epoch(
@@ -64,11 +66,15 @@ class Trainer:
     def _train(self, order: np.ndarray, etas: np.ndarray, start: int, stop: int, before: Any) -> None:
         """Run mini-batches start … stop - 1 as a whole: whatever cuts them short, the engine is back at `before`."""
         rows = order[start * self.batch_size : stop * self.batch_size]
+        self.done = None
         try:
             with np.errstate(over="ignore", divide="ignore", invalid="ignore"):  # said once, by DivergenceError
                 self.engine.train(rows, etas[start:stop], self.decay)
+            self.done = stop
         except BaseException:  # Ctrl-C, say, between the steps of two layers
+            self.done = None
             self.engine.restore_state(before)
+            self.done = start
             raise
 
     def _diverged(self, before: Any, epoch: int, order: np.ndarray, etas: np.ndarray, start: int, stop: int) -> None:
