@@ -3,18 +3,19 @@
 import contextlib
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastbp import data, splits
+from fastbp import data, splits, targets
 from fastbp.history import History
 from fastbp.improvement import check_recorded
 from fastbp.judging import Judge, Layers, Validation
 from fastbp.optimizers import SGD, Optimizer
 from fastbp.order import Order
+from fastbp.regularization import Regularization
 from fastbp.run import Run
 from fastbp.schedules import Schedule, as_schedule, monitored
 from fastbp.stopping import EarlyStopping
@@ -44,6 +45,12 @@ class Options:
     batch_size: int
     optimizer: Optimizer
     lmbda: float = 0.0
+    l1: float = 0.0
+    max_norm: float | None = None
+    dropout: float = 0.0
+    sample_weight: Any = None
+    class_weight: Mapping[Any, float] | str | None = None
+    label_smoothing: float = 0.0
     validation_data: Any = None
     validation_fraction: float | None = None
     early_stopping: EarlyStopping | None = None
@@ -56,8 +63,14 @@ class Options:
     resume: str | os.PathLike[str] | None = None
 
     def __post_init__(self) -> None:
-        if not np.isfinite(self.lmbda) or self.lmbda < 0:
-            raise ValueError(f"lmbda must be a finite number ≥ 0, got {self.lmbda}")
+        for name in ("lmbda", "l1"):
+            if not 0 <= getattr(self, name) < np.inf:
+                raise ValueError(f"{name} must be a finite number ≥ 0, got {getattr(self, name)}")
+        for name in ("dropout", "label_smoothing"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} is a share, at least 0 and less than 1; got {getattr(self, name)}")
+        if self.max_norm is not None and self.max_norm <= 0:
+            raise ValueError(f"max_norm must be greater than 0, got {self.max_norm}")
         if not isinstance(self.shuffle, bool | np.bool_):
             raise TypeError(
                 f"shuffle must be True or False, got {self.shuffle!r}; Network(…, shuffle=f) takes a function"
@@ -71,8 +84,8 @@ class Options:
 
     def _check_validation(self) -> None:
         share, given = self.validation_fraction, self.validation_data
-        if given is not None and (not isinstance(given, tuple | list) or len(given) != 2):
-            raise TypeError(f"validation_data must be a pair (X, y), got {type(given).__name__}")
+        if given is not None and (not isinstance(given, tuple | list) or len(given) not in (2, 3)):
+            raise TypeError(f"validation_data must be a pair (X, y) or (X, y, weights), got {type(given).__name__}")
         if share is not None:
             if given is not None:
                 raise ValueError("give either validation_data or validation_fraction, not both")
@@ -89,7 +102,7 @@ class Options:
 
     def of_the_run(self) -> dict[str, Any]:
         """Those that must be the same for a run to go on from a checkpoint, by name."""
-        others = ("epochs", "callbacks", "verbose", "checkpoint", "resume", "validation_data")
+        others = ("epochs", "callbacks", "verbose", "checkpoint", "resume", "validation_data", "sample_weight")
         return {each.name: getattr(self, each.name) for each in fields(self) if each.name not in others}
 
 
@@ -100,6 +113,7 @@ _LAYER_SAMPLE = 256
 def fit(network: "Network", X: Any, y: Any, options: Options) -> History:
     """See `Network.fit`."""
     examples, classes = data.read_examples(network.architecture, X, y)
+    examples = targets.weighted(examples, classes, options.sample_weight, options.class_weight)
     built, by_label = network._effective_architecture(), classes is not None
     keeper = None
     if options.checkpoint is not None or options.resume is not None:
@@ -108,8 +122,8 @@ def fit(network: "Network", X: Any, y: Any, options: Options) -> History:
         keeper = Keeper(options.checkpoint, options.resume)
     judge, rows = None, np.arange(len(examples))
     if options.validation_data is not None:
-        X_held_out, y_held_out = options.validation_data
-        judge = Judge(built, X_held_out, y_held_out, name="validation_data", classes=classes)
+        X_held_out, y_held_out, *weights = options.validation_data
+        judge = Judge(built, X_held_out, y_held_out, "validation_data", classes, weights[0] if weights else None)
     elif options.validation_fraction is not None:
         known = None if keeper is None else keeper.rows_of(len(examples))
         rows, held_out = known or _split(network, examples, by_label, options.validation_fraction)
@@ -117,7 +131,9 @@ def fit(network: "Network", X: Any, y: Any, options: Options) -> History:
     n = len(rows)
     with _progress(options.epochs, n, options.verbose, by_label) as report:
         name = None if keeper is None else keeper.engine_for(network)
-        engine = network._start_engine(examples, min(options.batch_size, n), name, options.optimizer)
+        regularization = _regularization(network, options, n)
+        smoothed = targets.smoothed(examples, classes, built, options.label_smoothing)
+        engine = network._start_engine(smoothed, min(options.batch_size, n), name, options.optimizer, regularization)
         monitors: list[Any] = [] if judge is None else [Validation(judge, engine)]
         if options.monitor_training:
             own = Judge.of(built, examples, by_label, None if n == len(examples) else rows)
@@ -138,9 +154,20 @@ def fit(network: "Network", X: Any, y: Any, options: Options) -> History:
         )
         if keeper is not None:
             held = None if judge is None else judge.examples
-            keeper.attach(run, examples, held, classes, options.of_the_run())
+            arguments = {**options.of_the_run(), "weights": examples.weights}
+            arguments["validation weights"] = None if held is None else held.weights
+            keeper.attach(run, examples, held, classes, arguments)
         network.classes_ = classes
         return run.go()
+
+
+def _regularization(network: "Network", options: Options, n: int) -> Regularization:
+    """What the engine must know; with dropout, the seed of its masks is drawn here."""
+    if options.dropout and len(network.architecture.sizes) < 3:
+        raise ValueError(f"dropout={options.dropout:g} leaves out hidden units, but the network has no hidden layer")
+    seed = network._draw_seed() if options.dropout else 0
+    limit = np.inf if options.max_norm is None else options.max_norm
+    return Regularization(options.l1 / n, limit, options.dropout, seed)
 
 
 def _order(network: "Network", n: int, rows: np.ndarray, compiled: bool = False) -> Order:
@@ -151,9 +178,7 @@ def _order(network: "Network", n: int, rows: np.ndarray, compiled: bool = False)
 
 def _split(network: "Network", examples: data.Examples, by_label: bool, share: float) -> tuple[np.ndarray, np.ndarray]:
     """(rows to train on, rows held out): one shuffle by the network, of which each label gives its share."""
-    n, labels = len(examples), examples.labels
-    if by_label and labels is None and examples.Y is not None:
-        labels = examples.Y[:, 0]
+    n, labels = len(examples), targets.labels_of(examples) if by_label else None
     learn, held_out = splits.hold_out(n, share, labels, _order(network, n, np.arange(n)).next())
     if not len(held_out) or not len(learn):
         raise ValueError(

@@ -154,7 +154,10 @@ class Run:
             self._begin_epoch()
         etas = self.etas()
         self._published = False
-        self.trainer.run_epoch(self.epoch, self.rows, etas, first=self.batch, due=self._due, on_run=self._after_run)
+        self.trainer.run_epoch(
+            self.epoch, self.rows, etas, first=self.batch, step=self.step - self.batch,
+            due=self._due, on_run=self._after_run,
+        )  # fmt: skip
         self._end_epoch(float(etas[0]))
 
     def _begin_epoch(self) -> None:
