@@ -181,7 +181,8 @@ def test_max_norm_is_a_projection_after_each_step(engine_name: str, density: flo
                 w *= np.where(norms > c, c / norms, 1)
     for ours, theirs in zip(net.weights, other.weights, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-9)
-    assert max(np.linalg.norm(w, axis=1).max() for w in net.weights) == pytest.approx(c)
+    start_norms = np.linalg.norm(fastbp.Network([12, 4, 3], seed=1).weights[0], axis=1)
+    assert start_norms.min() > c >= max(np.linalg.norm(w, axis=1).max() for w in net.weights) - 1e-9
     free, limited = (fastbp.Network([12, 4, 3], seed=1, engine=engine_name) for _ in range(2))
     free.fit(X, y, epochs=2, eta=1.0)
     limited.fit(X, y, epochs=2, eta=1.0, max_norm=1e9)
