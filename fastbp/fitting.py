@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastbp import data, splits, targets
+from fastbp import data, engines, splits, targets
 from fastbp.history import History
 from fastbp.improvement import check_recorded
 from fastbp.judging import Judge, Layers, Validation
+from fastbp.lbfgs import LBFGS, FullBatchRun, Objective
 from fastbp.optimizers import SGD, Optimizer
 from fastbp.order import Order
 from fastbp.regularization import Regularization
@@ -26,15 +27,18 @@ if TYPE_CHECKING:
     from fastbp.network import Network
 
 
-def one_optimizer(eta: float | Schedule | None, optimizer: Optimizer | None) -> Optimizer:
+def one_optimizer(eta: float | Schedule | None, optimizer: Optimizer | LBFGS | None) -> Optimizer | LBFGS:
     """The optimizer that `eta=` or `optimizer=` asks for; exactly one of the two must be given."""
     if (eta is None) == (optimizer is None):
         raise ValueError("give either eta= (the step size) or optimizer=, for example fastbp.Adam(1e-3)")
     if optimizer is None:
         return SGD(eta)  # type: ignore[arg-type]
-    if not isinstance(optimizer, Optimizer):
+    if not isinstance(optimizer, Optimizer | LBFGS):
         raise TypeError(f"optimizer must be an optimizer such as fastbp.Adam(1e-3), got {optimizer!r}")
     return optimizer
+
+
+_OTHERS = "fastbp.Adam(1e-3), say"
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ class Options:
 
     epochs: int
     batch_size: int
-    optimizer: Optimizer
+    optimizer: Optimizer | LBFGS
     lmbda: float = 0.0
     l1: float = 0.0
     max_norm: float | None = None
@@ -81,6 +85,10 @@ class Options:
             if not callable(getattr(callback, "on_epoch_end", None)):
                 raise TypeError(f"callbacks need a method on_epoch_end(network, record); {callback!r} has none")
         self._check_validation()
+        if isinstance(self.optimizer, LBFGS):
+            for name in ("l1", "max_norm", "dropout", "checkpoint", "resume"):
+                if getattr(self, name):
+                    raise ValueError(f"LBFGS() minimises a smooth cost in one search, without {name}; use {_OTHERS}")
 
     def _check_validation(self) -> None:
         share, given = self.validation_fraction, self.validation_data
@@ -94,7 +102,10 @@ class Options:
         stopping = self.early_stopping
         if stopping is not None and not isinstance(stopping, EarlyStopping):
             raise TypeError(f"early_stopping must be fastbp.EarlyStopping(…), got {stopping!r}")
-        looked_at = [monitored(self.optimizer.eta), *(getattr(each, "monitor", None) for each in self.callbacks)]
+        looked_at = [
+            monitored(getattr(self.optimizer, "eta", 0.0)),
+            *(getattr(each, "monitor", None) for each in self.callbacks),
+        ]
         if stopping is not None:
             looked_at.append(stopping.monitor)
         for name in looked_at:
@@ -130,28 +141,33 @@ def fit(network: "Network", X: Any, y: Any, options: Options) -> History:
         judge = Judge.of(built, examples.take(held_out), by_label)
     n = len(rows)
     with _progress(options.epochs, n, options.verbose, by_label) as report:
-        name = None if keeper is None else keeper.engine_for(network)
-        regularization = _regularization(network, options, n)
+        rule, batch_size = options.optimizer, min(options.batch_size, n)
         smoothed = targets.smoothed(examples, classes, built, options.label_smoothing)
-        engine = network._start_engine(smoothed, min(options.batch_size, n), name, options.optimizer, regularization)
+        name = None if keeper is None else keeper.engine_for(network)
+        if isinstance(rule, LBFGS):
+            name, rule, batch_size = _beside_lbfgs(network), engines.PLAIN, 1
+        engine = network._start_engine(smoothed, batch_size, name, rule, _regularization(network, options, n))
         monitors: list[Any] = [] if judge is None else [Validation(judge, engine)]
         if options.monitor_training:
             own = Judge.of(built, examples, by_label, None if n == len(examples) else rows)
             monitors.append(Validation(own, engine, "training"))
         if options.monitor_layers:
             monitors.append(Layers(built, examples.take(rows[:: -(-n // _LAYER_SAMPLE)])))
-        run = Run(
+        kind = FullBatchRun if isinstance(options.optimizer, LBFGS) else Run
+        run = kind(
             network,
-            Trainer(engine, min(options.batch_size, n), decay=options.lmbda / n),
+            Trainer(engine, batch_size, decay=options.lmbda / n),
             _order(network, len(examples), rows, compiled=engine.name == "fused"),
-            as_schedule(options.optimizer.eta).begin(),
+            as_schedule(rule.eta).begin(),
             epochs=options.epochs,
-            shuffle=bool(options.shuffle),
+            shuffle=bool(options.shuffle) and kind is Run,
             report=report,
             monitors=monitors,
             callbacks=options.callbacks,
             stopping=None if options.early_stopping is None else options.early_stopping.begin(),
         )
+        if isinstance(run, FullBatchRun) and isinstance(options.optimizer, LBFGS):
+            run.rule, run.objective = options.optimizer, Objective(built, smoothed, rows, options.lmbda / n)
         if keeper is not None:
             held = None if judge is None else judge.examples
             arguments = {**options.of_the_run(), "weights": examples.weights}
@@ -159,6 +175,13 @@ def fit(network: "Network", X: Any, y: Any, options: Options) -> History:
             keeper.attach(run, examples, held, classes, arguments)
         network.classes_ = classes
         return run.go()
+
+
+def _beside_lbfgs(network: "Network") -> str:
+    """The engine that judges a network trained by L-BFGS, which computes in plain NumPy."""
+    if network.engine not in ("auto", "matrix"):
+        raise ValueError(f"LBFGS() computes all examples as matrices; engine={network.engine!r} cannot, use 'auto'")
+    return "matrix"
 
 
 def _regularization(network: "Network", options: Options, n: int) -> Regularization:

@@ -33,6 +33,7 @@ from fastbp.training import Trainer, divergence_advice
 
 if TYPE_CHECKING:
     from fastbp.checkpoint import Checkpoint
+    from fastbp.lbfgs import LBFGS
 
 __all__ = ["Network", "load", "sigmoid", "sigmoid_prime"]
 
@@ -356,7 +357,7 @@ class Network:
         epochs: int,
         batch_size: int = 10,
         eta: float | Schedule | None = None,
-        optimizer: optimizers.Optimizer | None = None,
+        optimizer: "optimizers.Optimizer | LBFGS | None" = None,
         lmbda: float = 0.0,
         l1: float = 0.0,
         max_norm: float | None = None,
@@ -381,12 +382,14 @@ class Network:
         are real targets. With one output, whole numbers 0 and 1 are labels if it is a sigmoid.
 
         eta, the step size of plain SGD; or optimizer=fastbp.Adam(1e-3), say. Either takes a schedule in the place of
-        the number: eta=fastbp.Cosine(0.5, 30). lmbda: the book's L2 regularisation, for plain SGD
-        W ← (1 - ηλ/n) W at each step, n the number of examples trained on. l1: λ of the L1 regularisation, which takes
-        (ηλ/n) sgn(W) from W. max_norm: after each step, every neuron's incoming weights are scaled down to this norm
-        if theirs is greater. dropout: the share of hidden units left out of each mini-batch, at random, none when the
-        network predicts; the others count 1/(1 - dropout) times. The masks' seed is drawn once at the beginning, from
-        the network's generator, or without a seed from NumPy's global one.
+        the number: eta=fastbp.Cosine(0.5, 30). optimizer=fastbp.LBFGS() takes all examples at once.
+
+        lmbda: the book's L2 regularisation, for plain SGD W ← (1 - ηλ/n) W at each step, n the number of examples
+        trained on. l1: λ of the L1 regularisation, which takes (ηλ/n) sgn(W) from W. max_norm: after each step, every
+        neuron's incoming weights are scaled down to this norm if theirs is greater. dropout: the share of hidden units
+        left out of each mini-batch, at random, none when the network predicts; the others count 1/(1 - dropout) times.
+        The masks' seed is drawn once at the beginning, from the network's generator, or without a seed from NumPy's
+        global one.
 
         sample_weight: (n,) numbers ≥ 0, how many times each example counts: the step is along (1/m) Σ w_x ∂C_x/∂θ,
         with m the number of rows of the mini-batch, as in Keras. class_weight: {label: weight}, 1 for those not

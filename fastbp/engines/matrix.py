@@ -42,10 +42,17 @@ def feedforward(
     return Z, A
 
 
-def errors(architecture: Architecture, weights: list, Z: list, A: list, Y: np.ndarray) -> list[np.ndarray]:
-    """Δ^2 … Δ^L, each (m, n_l), from what `feedforward` found and the targets Y, (m, n_L)."""
+def errors(
+    architecture: Architecture, weights: list, Z: list, A: list, Y: np.ndarray, counts: np.ndarray | None = None
+) -> list[np.ndarray]:
+    """Δ^2 … Δ^L, each (m, n_l), from what `feedforward` found and the targets Y, (m, n_L).
+
+    `counts`, (m,), say how many times each example counts.
+    """
     L = len(architecture.sizes)
     deltas = [architecture.cost.delta(Z[-1], A[-1], Y, lambda z: architecture.f_prime(L, z))]  # BP1
+    if counts is not None:
+        deltas[0] = deltas[0] * counts[:, np.newaxis]
     for l in range(L - 1, 1, -1):
         deltas.insert(0, (deltas[0] @ weights[l - 1]) * architecture.f_prime(l, Z[l - 2]))  # BP2
     return deltas
