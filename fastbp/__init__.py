@@ -23,6 +23,11 @@ _HOMES = {
     "Schedule": "schedules",
     "Step": "schedules",
     "WarmUp": "schedules",
+    "CSVLog": "callbacks",
+    "Callback": "callbacks",
+    "JSONLog": "callbacks",
+    "ModelCheckpoint": "callbacks",
+    "EarlyStopping": "stopping",
     "History": "history",
     "Plan": "engines.plan",
     "plan": "engines.plan",
@@ -33,14 +38,20 @@ _HOMES = {
     "ModelFileError": "errors",
     "DataFileError": "errors",
     "datasets": "",
+    "diagnostics": "",
 }
 
 __all__ = ["__version__", *_HOMES]
 
 if TYPE_CHECKING:
     from fastbp import datasets as datasets
+    from fastbp import diagnostics as diagnostics
     from fastbp.activations import sigmoid as sigmoid
     from fastbp.activations import sigmoid_prime as sigmoid_prime
+    from fastbp.callbacks import Callback as Callback
+    from fastbp.callbacks import CSVLog as CSVLog
+    from fastbp.callbacks import JSONLog as JSONLog
+    from fastbp.callbacks import ModelCheckpoint as ModelCheckpoint
     from fastbp.checkpoint import Checkpoint as Checkpoint
     from fastbp.engines.plan import Plan as Plan
     from fastbp.engines.plan import plan as plan
@@ -64,6 +75,7 @@ if TYPE_CHECKING:
     from fastbp.schedules import Schedule as Schedule
     from fastbp.schedules import Step as Step
     from fastbp.schedules import WarmUp as WarmUp
+    from fastbp.stopping import EarlyStopping as EarlyStopping
 
 
 def __getattr__(name: str) -> Any:

@@ -89,6 +89,16 @@ class Keeper:
         plan.check_engine(name, network._effective_architecture())
         return str(name)
 
+    def rows_of(self, n: int) -> tuple[np.ndarray, np.ndarray] | None:
+        """(rows trained on, rows held out) of n examples in the saved run; None if there is none."""
+        if self.saved is None:
+            return None
+        with _as_file_error(self.saved.path):
+            rows = np.unique(self.saved.state["run"]["rows"])
+            if rows.dtype != np.int64 or (len(rows) and not 0 <= rows[0] <= rows[-1] < n):
+                raise ValueError("its order is not of these examples")
+            return rows, np.setdiff1d(np.arange(n), rows)
+
     def attach(
         self,
         run: Run,
@@ -320,7 +330,7 @@ def _check_state(state: Any, run: Run) -> None:
     expected = run.state()
     if not isinstance(state, dict) or set(state) != set(expected):
         raise ValueError("it does not hold what a run consists of")
-    n, n_batches = run.n_examples, run.n_batches
+    n_batches = run.n_batches
     for name, most in (("epoch", 10**15), ("batch", n_batches), ("step", 10**18)):
         if type(state[name]) is not int or not 0 <= state[name] <= most:
             raise ValueError(f"its {name} is {short(state[name])}")
@@ -334,7 +344,7 @@ def _check_state(state: Any, run: Run) -> None:
         if (
             not isinstance(rows, np.ndarray)
             or rows.dtype != np.int64
-            or not np.array_equal(np.sort(rows), np.arange(n))
+            or not np.array_equal(np.sort(rows), np.sort(run.rows))
         ):
             raise ValueError("its order of the examples does not hold each of them once")
     check_arrays(state["engine"], expected["engine"], "engine")

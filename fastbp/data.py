@@ -34,6 +34,14 @@ class Examples:
             None if self.labels is None else self.labels[first:last],
         )
 
+    def take(self, rows: np.ndarray) -> "Examples":
+        """The examples of these rows, copied."""
+        return Examples(
+            self.X[rows],
+            None if self.Y is None else self.Y[rows],
+            None if self.labels is None else self.labels[rows],
+        )
+
     def one_hot(self, n_out: int, dtype: np.dtype) -> np.ndarray:
         """The targets as numbers, (n, n_L): column j of a label's row is 1 where j is the label."""
         if self.labels is None:
@@ -146,6 +154,15 @@ def _not_finite(name: str, value: Any, row: int, column: int, before_cast: Any, 
         return ValueError(f"{name} has {value} in row {row}, column {column}; remove or replace it")
     wider = ", or use dtype='float64'" if dtype == np.float32 else ""
     return ValueError(f"{name} has {before_cast} in row {row}, column {column}, too large for {dtype}; scale it{wider}")
+
+
+def read_examples(
+    architecture: Architecture, X: Any, y: Any, prefix: str = "", classes: Any = None
+) -> tuple[Examples, Any]:
+    """Checked examples, and the classes their labels stand for (None for real targets)."""
+    X = as_inputs(X, architecture.sizes[0], architecture.dtype, f"{prefix}X")
+    targets = as_targets(y, X.shape[0], architecture, f"{prefix}y", classes)
+    return Examples(X, targets.Y, targets.labels), targets.classes
 
 
 class Targets(NamedTuple):
@@ -295,6 +312,21 @@ def _as_named_labels(array: np.ndarray, n_out: int, name: str, classes: Any) -> 
     if n_out == 1:
         return Targets(labels[:, np.newaxis].astype(np.float64), None, known)
     return Targets(None, labels, known)
+
+
+def places(y: Any, classes: Any, name: str) -> Any:
+    """Labels as their places among classes that are whole numbers other than 0, 1, 2 …; any other y as it is."""
+    if classes is None or classes.dtype.kind not in "iu" or (classes == np.arange(len(classes))).all():
+        return y
+    labels = np.asarray(y)
+    if labels.ndim != 1 or labels.dtype.kind not in "iub":
+        return y
+    places = np.clip(np.searchsorted(classes, labels), 0, len(classes) - 1)
+    unknown = classes[places] != labels
+    if unknown.any():
+        row = int(np.argmax(unknown))
+        raise ValueError(f"{name}[{row}] is {labels[row]}, which is none of the classes {classes.tolist()}")
+    return places
 
 
 def _check_range(Y: np.ndarray, architecture: Architecture, name: str) -> None:

@@ -18,13 +18,8 @@ KIND = "fastbp-model"
 
 def save(network: "Network", path: str | Path) -> None:
     """See `Network.save`."""
+    check_savable(network)
     built = network.architecture
-    if not built.compilable:
-        own = [f.name for f in (*built.activations, *built.neurons.values()) if f.code is None]
-        raise ValueError(
-            f"a model file holds names, not functions, and this network uses the functions {', '.join(own)}; keep its "
-            f"`biases` and `weights` with numpy.savez instead"
-        )
     tensors = {"theta": network._theta()}
     classes = network.classes_
     if classes is not None and classes.dtype.kind not in "US":
@@ -42,6 +37,17 @@ def save(network: "Network", path: str | Path) -> None:
         "classes": classes.tolist() if classes is not None and classes.dtype.kind in "US" else None,
     }
     container.save(path, tensors, metadata, kind=KIND)
+
+
+def check_savable(network: "Network") -> None:
+    """ValueError if the network uses functions of the user's own, which a file cannot hold."""
+    built = network.architecture
+    if not built.compilable:
+        own = [f.name for f in (*built.activations, *built.neurons.values()) if f.code is None]
+        raise ValueError(
+            f"a model file holds names, not functions, and this network uses the functions {', '.join(own)}; keep its "
+            f"`biases` and `weights` with numpy.savez instead"
+        )
 
 
 def load(path: str | Path) -> "Network":

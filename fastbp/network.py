@@ -27,6 +27,7 @@ from fastbp.history import History
 from fastbp.order import Order
 from fastbp.pairs import LabelledPairs, StackedPairs, recall
 from fastbp.schedules import Schedule
+from fastbp.stopping import EarlyStopping
 from fastbp.training import Trainer, divergence_advice
 
 if TYPE_CHECKING:
@@ -357,8 +358,12 @@ class Network:
         optimizer: optimizers.Optimizer | None = None,
         lmbda: float = 0.0,
         validation_data: tuple[Any, Any] | None = None,
+        validation_fraction: float | None = None,
+        early_stopping: EarlyStopping | None = None,
         shuffle: bool = True,
         callbacks: Sequence[Any] = (),
+        monitor_training: bool = False,
+        monitor_layers: bool = False,
         verbose: bool | None = None,
         checkpoint: "Checkpoint | None" = None,
         resume: str | Path | None = None,
@@ -370,9 +375,17 @@ class Network:
 
         eta, the step size of plain SGD; or optimizer=fastbp.Adam(1e-3), say. Either takes a schedule in the place of
         the number: eta=fastbp.Cosine(0.5, 30). lmbda: the book's L2 regularisation, for plain SGD
-        W ← (1 - ηλ/n) W at each step, n the number of examples. validation_data: (X, y), judged after each epoch.
-        callbacks: objects with a method on_epoch_end(network, record). verbose: True prints a line an epoch, False
-        nothing, None shows a progress bar if the standard error is a terminal.
+        W ← (1 - ηλ/n) W at each step, n the number of examples trained on.
+
+        validation_data: (X, y), judged after each epoch. Or validation_fraction: that share of the examples is held
+        out of the training and judged, of each label its share; the network's own shuffle (its seed's, or the global
+        stream that it shuffles with) draws them once, before the first epoch.
+        early_stopping: EarlyStopping(monitor="validation_score", patience=5, …) ends the run and restores the best.
+        callbacks: objects with a method on_epoch_end(network, record), see `Callback`.
+        monitor_training: record cost and score of the examples trained on too; monitor_layers: gradient norms and
+        saturation of each layer. See `History`.
+        verbose: True prints a line an epoch, False nothing, None shows a progress bar if the standard error is a
+        terminal.
 
         checkpoint=fastbp.Checkpoint(path, every_seconds=60) keeps all of the run in a file, now and then; resume=path
         goes on from such a file to the same bits as if the run had never stopped. It takes the network's parameters
@@ -394,12 +407,14 @@ class Network:
                     f"SGD, which does"
                 )
         step = eta if eta is None or isinstance(eta, Schedule) else _number(eta, "eta")
-        return fitting.fit(
-            self, X, y, epochs=_whole(epochs, "epochs", least=0), batch_size=_whole(batch_size, "batch_size", least=1),
+        options = fitting.Options(
+            epochs=_whole(epochs, "epochs", least=0), batch_size=_whole(batch_size, "batch_size", least=1),
             optimizer=fitting.one_optimizer(step, optimizer), lmbda=_number(lmbda, "lmbda"),
-            validation_data=validation_data, shuffle=shuffle, callbacks=callbacks, verbose=verbose,
-            checkpoint=checkpoint, resume=resume,
+            validation_data=validation_data, validation_fraction=validation_fraction, early_stopping=early_stopping,
+            shuffle=shuffle, callbacks=callbacks, monitor_training=monitor_training, monitor_layers=monitor_layers,
+            verbose=verbose, checkpoint=checkpoint, resume=resume,
         )  # fmt: skip
+        return fitting.fit(self, X, y, options)
 
     def outputs(self, X: Any) -> np.ndarray:
         """A^L, (n, n_L), for the rows of X, (n, n_1). Raises ValueError for shapes that do not fit, NaN, infinity."""

@@ -78,7 +78,7 @@ class Run:
     epoch: the epoch in progress, from 0. batch: its mini-batches that are done. step: mini-batches done since the run
     began. rows: the order of the examples in this epoch. history.ended: why no epoch will follow, or None.
 
-    monitors: each is asked for more entries of an epoch's record, once that has its times.
+    monitors: each is shown an epoch's record, and asked for more entries of it.
     callbacks: see `callbacks.Callback`; only those methods are called that a callback has.
     """
 
@@ -92,7 +92,7 @@ class Run:
         epochs: int,
         shuffle: bool,
         report: Report,
-        monitors: Sequence[Callable[["Run"], dict[str, Any]]] = (),
+        monitors: Sequence[Callable[["Run", dict[str, Any]], dict[str, Any]]] = (),
         callbacks: Sequence[Any] = (),
         stopping: Stopping | None = None,
         pauses: Sequence[Pause] = (),
@@ -183,7 +183,7 @@ class Run:
         seconds = max(self.seconds, 1e-9)
         record = {"epoch": self.epoch, "eta": eta, "seconds": seconds, "examples_per_second": self.n_examples / seconds}
         for monitor in self.monitors:
-            record |= monitor(self)
+            record |= monitor(self, record)
         self._is_turning = True
         self.history.epochs.append(record)
         self.report.epoch_done(record)

@@ -3,13 +3,14 @@
 import copy
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 import fastbp
-from fastbp import fitting, run, training
+from fastbp import data, run, training
 
 GO = run.Run.go
 ENGINES = ("reference", "matrix", "fused")
@@ -180,8 +181,44 @@ def test_the_loop_takes_one_step_size_for_all(monkeypatch: pytest.MonkeyPatch) -
     thetas = []
     for eta in (0.5, np.full(9, 0.5)):
         net = fastbp.Network([5, 4, 3], seed=1, engine="matrix")
-        read, _ = fitting.read_examples(net.architecture, X, y)
+        read, _ = data.read_examples(net.architecture, X, y)
         trainer = training.Trainer(net._start_engine(read, 5), 5)
         trainer.run_epoch(0, np.arange(len(X)), eta)
         thetas.append(trainer.engine.theta())
     np.testing.assert_array_equal(*thetas)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_checkpoint_carries_the_split_and_early_stopping(engine: str, tmp_path: Path) -> None:
+    class Dies:
+        def on_epoch_end(self, network: Any, record: dict) -> None:
+            if record["epoch"] == 3:
+                raise MemoryError
+
+        def state(self) -> dict:
+            return {}
+
+        def restore(self, state: dict) -> None:
+            self.on_epoch_end = lambda network, record: None  # type: ignore[method-assign]
+
+    X, y = examples(80)
+    options: dict[str, Any] = {
+        "epochs": 12,
+        "batch_size": 7,
+        "optimizer": fastbp.Adam(0.05),
+        "validation_fraction": 0.25,
+        "early_stopping": fastbp.EarlyStopping("validation_cost", patience=2, minimum_delta=1e-4),
+        "monitor_training": True,
+    }
+    whole, cut, again = (fastbp.Network([5, 4, 3], seed=1, engine=engine) for _ in range(3))
+    history = whole.fit(X, y, **options)
+    path = tmp_path / "run.checkpoint"
+    with pytest.raises(MemoryError):
+        cut.fit(X, y, callbacks=[Dies()], checkpoint=fastbp.Checkpoint(path, every_batches=5), **options)
+    later = again.fit(X, y, callbacks=[Dies()], resume=path, **options)
+    np.testing.assert_array_equal(whole._theta(), again._theta())
+    for column in ("validation_cost", "training_score", "gap"):
+        assert history[column] == later[column]
+    assert history.best_epoch == later.best_epoch
+    with pytest.raises(fastbp.CheckpointError, match=r"validation_fraction is 0.25 in the checkpoint, but 0.2 here"):
+        again.fit(X, y, callbacks=[Dies()], resume=path, **{**options, "validation_fraction": 0.2})

@@ -29,7 +29,7 @@ class FusedEngine:
     def __init__(
         self, architecture: Architecture, theta: np.ndarray, examples: Examples, batch_size: int, optimizer: Optimizer
     ) -> None:
-        self.architecture, self.batch_size = architecture, batch_size
+        self.architecture, self.examples, self.batch_size = architecture, examples, batch_size
         dtype = architecture.dtype
         self.shape, self.work = layout(architecture, batch_size)
         self.data = kernel_data(examples, architecture)
@@ -58,7 +58,8 @@ class FusedEngine:
         return self._unpack(nabla, np.ones_like(self.scale))
 
     def prepare(self, examples: Examples) -> tuple[int, kernels.Data]:
-        return len(examples), kernel_data(examples, self.architecture)
+        data = self.data if examples is self.examples else kernel_data(examples, self.architecture)
+        return len(examples), data
 
     def outputs(self, prepared: tuple[int, kernels.Data]) -> np.ndarray:
         (n, data), dtype = prepared, self.architecture.dtype

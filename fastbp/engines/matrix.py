@@ -23,20 +23,31 @@ def backprop(
 
     The same equations as `MatrixEngine`, for a single call, where loading the kernels would cost more than it saves.
     """
+    Z, A = feedforward(architecture, biases, weights, X)
+    deltas = errors(architecture, weights, Z, A, Y)
+    nabla_b = [delta.sum(axis=0)[:, np.newaxis] for delta in deltas]  # BP3
+    nabla_w = [delta.T @ a for delta, a in zip(deltas, A[:-1], strict=True)]  # BP4
+    return nabla_b, nabla_w
+
+
+def feedforward(
+    architecture: Architecture, biases: list, weights: list, X: np.ndarray
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """(Z^2 … Z^L, A^1 … A^L) for the rows of X, each (m, n_l)."""
     A, Z = [X], []
     for l, (b, w) in enumerate(zip(biases, weights, strict=True), start=2):
         Z.append(A[-1] @ w.T + b.T)
         A.append(architecture.f(l, Z[-1]))
+    return Z, A
+
+
+def errors(architecture: Architecture, weights: list, Z: list, A: list, Y: np.ndarray) -> list[np.ndarray]:
+    """Δ^2 … Δ^L, each (m, n_l), from what `feedforward` found and the targets Y, (m, n_L)."""
     L = len(architecture.sizes)
-    delta = architecture.cost.delta(Z[-1], A[-1], Y, lambda z: architecture.f_prime(L, z))  # BP1
-    nabla_b: list[np.ndarray] = []
-    nabla_w: list[np.ndarray] = []
-    for l in range(L, 1, -1):
-        nabla_b.insert(0, delta.sum(axis=0)[:, np.newaxis])  # BP3
-        nabla_w.insert(0, delta.T @ A[l - 2])  # BP4
-        if l > 2:
-            delta = (delta @ weights[l - 2]) * architecture.f_prime(l - 1, Z[l - 3])  # BP2
-    return nabla_b, nabla_w
+    deltas = [architecture.cost.delta(Z[-1], A[-1], Y, lambda z: architecture.f_prime(L, z))]  # BP1
+    for l in range(L - 1, 1, -1):
+        deltas.insert(0, (deltas[0] @ weights[l - 1]) * architecture.f_prime(l, Z[l - 2]))  # BP2
+    return deltas
 
 
 class MatrixEngine:
