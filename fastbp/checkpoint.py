@@ -97,7 +97,10 @@ class Keeper:
             rows = np.unique(self.saved.state["run"]["rows"])
             if rows.dtype != np.int64 or (len(rows) and not 0 <= rows[0] <= rows[-1] < n):
                 raise ValueError("its order is not of these examples")
-            return rows, np.setdiff1d(np.arange(n), rows)
+            held_out = np.setdiff1d(np.arange(n), rows)
+            if not len(rows) or not len(held_out):
+                raise ValueError("its order leaves no examples to learn from, or none to judge on")
+            return rows, held_out
 
     def attach(
         self,
@@ -328,35 +331,51 @@ def _names_without_state(callbacks: Sequence[Any]) -> list[str]:
 def _check_state(state: Any, run: Run) -> None:
     """ValueError for what could make compiled code read or write outside its arrays, or a run stand nowhere."""
     expected = run.state()
-    if not isinstance(state, dict) or set(state) != set(expected):
-        raise ValueError("it does not hold what a run consists of")
-    n_batches = run.n_batches
-    for name, most in (("epoch", 10**15), ("batch", n_batches), ("step", 10**18)):
-        if type(state[name]) is not int or not 0 <= state[name] <= most:
-            raise ValueError(f"its {name} is {short(state[name])}")
-    if state["step"] != state["epoch"] * n_batches + state["batch"]:
-        raise ValueError(f"its step is {state['step']}, which is not where its epoch and mini-batch are")
-    if not isinstance(state["begun"], bool) or (state["batch"] and not state["begun"]):
-        raise ValueError(f"its begun is {short(state['begun'])}")
-    if type(state["seconds"]) not in (int, float):
-        raise ValueError(f"its seconds are {short(state['seconds'])}")
+    if isinstance(state, dict) and isinstance(state.get("stopping"), dict):
+        _check_best(state["stopping"].get("theta"), run)
+    check_like(state, expected, "state")
+    if len(state["callbacks"]) != len(run.callbacks):
+        raise ValueError(f"it has the states of {len(state['callbacks'])} callbacks")
+    if not all(isinstance(record, dict) for record in state["history"]["epochs"]):
+        raise ValueError("its history holds no records")
+    if state["batch"] > run.n_batches:
+        raise ValueError(f"its batch is {state['batch']}, and an epoch has {run.n_batches}")
+    if state["step"] != state["epoch"] * run.n_batches + state["batch"]:
+        raise ValueError(f"its step is {short(state['step'])}, which is not where its epoch and mini-batch are")
+    if state["batch"] and not state["begun"]:
+        raise ValueError("its epoch has mini-batches, but has not begun")
     for rows in (state["rows"], state["order"]["rows"]):
-        if (
-            not isinstance(rows, np.ndarray)
-            or rows.dtype != np.int64
-            or not np.array_equal(np.sort(rows), np.sort(run.rows))
-        ):
+        if not np.array_equal(np.sort(rows), np.sort(run.rows)):
             raise ValueError("its order of the examples does not hold each of them once")
-    check_arrays(state["engine"], expected["engine"], "engine")
 
 
-def check_arrays(saved: Any, expected: Mapping[str, np.ndarray], name: str) -> None:
-    """ValueError unless `saved` has arrays of the same names, types and shapes as `expected`, and finite."""
-    if not isinstance(saved, dict) or set(saved) != set(expected):
-        raise ValueError(f"its {name} holds other arrays than {', '.join(expected)}")
-    for key, array in expected.items():
-        found = saved[key]
-        if not isinstance(found, np.ndarray) or (found.dtype, found.shape) != (array.dtype, array.shape):
-            raise ValueError(f"its {name} {key} should be {array.dtype} {array.shape}")
-        if not np.isfinite(found).all():
-            raise ValueError(f"its {name} {key} has NaN or infinite numbers")
+def _check_best(theta: Any, run: Run) -> None:
+    if theta is not None:
+        check_like(theta, run.engine.theta(), "best theta")
+
+
+def check_like(saved: Any, expected: Any, name: str) -> None:
+    """ValueError unless a part of a state is made like the `expected` one: the same keys, kinds, shapes of arrays.
+
+    Numbers in arrays are finite, whole numbers not negative. Where None is expected, anything but more parts will do.
+    """
+    if isinstance(expected, dict):
+        if not isinstance(saved, dict) or set(saved) != set(expected):
+            raise ValueError(f"its {name} is {short(saved)}, but should hold {', '.join(expected)}")
+        for key, part in expected.items():
+            check_like(saved[key], part, key if name == "state" else f"{name} {key}")
+        return
+    if isinstance(expected, np.ndarray):
+        if not isinstance(saved, np.ndarray) or (saved.dtype, saved.shape) != (expected.dtype, expected.shape):
+            raise ValueError(f"its {name} should be an array, {expected.dtype} {expected.shape}")
+        if not np.isfinite(saved).all():
+            raise ValueError(f"its {name} has NaN or infinite numbers")
+        return
+    if expected is None:
+        right = not isinstance(saved, dict | list)
+    elif type(expected) is int:
+        right = type(saved) is int and saved >= 0
+    else:
+        right = type(saved) is type(expected) or (type(expected) is float and type(saved) is int)
+    if not right:
+        raise ValueError(f"its {name} is {short(saved)}")

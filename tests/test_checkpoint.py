@@ -38,6 +38,14 @@ def examples(n: int = N) -> tuple[np.ndarray, np.ndarray]:
 X, Y = examples()
 
 OPTIONS: dict[str, dict[str, Any]] = {
+    "early stopping": {
+        "eta": fastbp.WarmUp(30.0, 2),
+        "early_stopping": fastbp.EarlyStopping("validation_score", patience=2),
+        "epochs": 9,
+        "validation_data": None,
+        "validation_fraction": 0.2,
+        "monitor_training": True,
+    },
     "decay": {"eta": fastbp.Exponential(1.0, 0.9, by="step"), "lmbda": 2.0},
     "adam": {"optimizer": fastbp.Adam(fastbp.WarmUp(fastbp.HalveWhenStuck(0.05, patience=1), 7, by="step"))},
     "momentum": {"optimizer": fastbp.SGD(fastbp.Cosine(0.3, 5), momentum=0.9)},
@@ -98,11 +106,12 @@ def the_streams_of_others() -> Iterator[None]:
 def test_goes_on_from_any_mini_batch(engine: str, name: str, dtype: str, tmp_path: Path, every: list[Path]) -> None:
     make = {"engine": engine, "dtype": dtype}
     plain, net = network(**make), network(**make)
-    fit(plain, **OPTIONS["adam"] | {"optimizer": None} | OPTIONS[name])
     options = {"optimizer": None, **OPTIONS[name]}
+    fit(plain, **options)
     history = fit(net, checkpoint=fastbp.Checkpoint(tmp_path / "c", every_batches=1), **options)
     assert_same(net, plain)  # writing checkpoints changes nothing
-    assert len(every) == 2 + 4 * BATCHES
+    n_batches = 7 if "validation_fraction" in options else BATCHES
+    assert len(every) == 2 + len(history) * n_batches
     for path in every[:: 5 if engine == "fused" else 7]:
         other = network(**make | {"seed": 2})
         assert_same_history(fit(other, resume=path, **options), history)
@@ -323,6 +332,8 @@ REFUSED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({"optimizer": fastbp.AdamW(0.01)}, {}, "optimizer is Adam.* but AdamW"),
     ({"optimizer": None, "eta": 0.01}, {}, r"optimizer is Adam.* but SGD\(eta=0.01, momentum=0, nesterov=False"),
     ({"optimizer": fastbp.Adam(fastbp.Cosine(0.01, 9))}, {}, r"but Adam\(eta=Cosine\(eta=0.01, length=9"),
+    ({"early_stopping": None}, {}, r"early_stopping is EarlyStopping\(monitor=validation_cost, .* but None here"),
+    ({"monitor_training": True}, {}, "monitor_training is False in the checkpoint, but True here"),
     ({"lmbda": 0.5}, {}, "lmbda is 0 in the checkpoint, but 0.5 here"),
     ({"shuffle": False}, {}, "shuffle is True in the checkpoint, but False here"),
     ({"data": (changed(X), Y)}, {}, "X holds other values"),
@@ -330,7 +341,7 @@ REFUSED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({"data": (X[:-1], Y[:-1])}, {}, "examples is 43 in the checkpoint, but 42 here; X holds other values"),
     ({"validation_data": (changed(X[:9]), Y[:9])}, {}, "validation X holds other values"),
     ({"validation_data": (X[:9], changed(Y[:9]))}, {}, "validation y holds other values"),
-    ({"validation_data": None}, {}, "validation X is .* in the checkpoint, but None here"),
+    ({"validation_data": None, "early_stopping": None}, {}, "validation X is .* in the checkpoint, but None here"),
     ({"callbacks": [Forgets()]}, {}, r"callbacks is \[\] in the checkpoint, but \['Forgets'\] here"),
     ({}, {"sizes": [5, 3, 3]}, r"sizes is \[5, 4, 3\] in the checkpoint, but \[5, 3, 3\] here"),
     ({}, {"hidden": "tanh"}, r"activations is \['sigmoid', 'sigmoid'\] in the checkpoint, but \['tanh', 'sigmoid'\]"),
@@ -342,11 +353,17 @@ REFUSED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
 ]
 
 
+KEPT: dict[str, Any] = {
+    "optimizer": fastbp.Adam(0.01),
+    "early_stopping": fastbp.EarlyStopping("validation_cost", patience=3),
+}
+
+
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The checkpoint of a run that is half over."""
     path = tmp_path_factory.mktemp("kept") / "c"
-    fit(network(), epochs=2, optimizer=fastbp.Adam(0.01), checkpoint=fastbp.Checkpoint(path))
+    fit(network(), epochs=2, checkpoint=fastbp.Checkpoint(path), **KEPT)
     return path
 
 
@@ -359,7 +376,7 @@ def test_another_run_is_refused(kept: Path, options: dict, make: dict, message: 
     before, streams, file = copy.deepcopy(net), np.random.get_state(legacy=False), kept.read_bytes()
     classes = net.classes_
     with pytest.raises(CheckpointError, match=message) as caught:
-        fit(net, resume=kept, checkpoint=fastbp.Checkpoint(kept), **{"optimizer": fastbp.Adam(0.01), **options})
+        fit(net, resume=kept, checkpoint=fastbp.Checkpoint(kept), **{**KEPT, **options})
     assert str(caught.value).startswith(f"cannot resume '{kept}', which belongs to another run: ")
     assert_same(net, before)
     assert net.classes_ is classes
@@ -374,19 +391,23 @@ def test_other_threads_are_refused(kept: Path, monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(
         CheckpointError, match=r"threads is .* in the checkpoint, but 77 here. set OPENBLAS_NUM_THREADS"
     ):
-        fit(network(), resume=kept, optimizer=fastbp.Adam(0.01))
+        fit(network(), resume=kept, **KEPT)
 
 
 def test_other_versions_are_told(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = identity.versions()
     monkeypatch.setattr(identity, "versions", lambda: {**now, "numpy": "0.1"})
     with pytest.warns(UserWarning, match=r"was written with numpy '.*', now '0.1': the last bits may"):
-        fit(network(), resume=kept, optimizer=fastbp.Adam(0.01))
+        fit(network(), resume=kept, **KEPT)
 
 
 def test_equal_numbers_of_another_type_are_the_same_run(kept: Path) -> None:
     adam = fastbp.Adam(np.float64(0.01), beta1=np.float64(0.9))
-    fit(network(), resume=kept, optimizer=adam, data=(X.astype(">f8"), Y.astype("i4")), lmbda=0, batch_size=np.int64(5))
+    data = X.astype(">f8"), Y.astype("i4")
+    fit(network(), resume=kept, data=data, batch_size=np.int64(5), lmbda=0, **{**KEPT, "optimizer": adam})
+        lmbda=0,
+        batch_size=np.int64(5),
+    )
 
 
 def test_what_is_no_checkpoint(tmp_path: Path, kept: Path) -> None:
@@ -528,24 +549,30 @@ HOSTILE: list[tuple[str, Callable[[dict, dict], Any], str]] = [
     ("a row beyond the data", put("state/run/rows", [*range(42), 10**9]), "each of them once"),
     ("a negative row", put("state/run/rows", [*range(42), -1]), "each of them once"),
     ("a row twice", put("state/run/order/rows", [*range(42), 0]), "each of them once"),
-    ("too few rows", put("state/run/rows", np.arange(42)), "each of them once"),
-    ("rows of another type", put("state/run/rows", np.arange(43.0)), "each of them once"),
-    ("too few parameters", put("state/run/engine/theta", np.zeros(3)), r"engine theta should be float64 \(39,\)"),
+    ("too few rows", put("state/run/rows", np.arange(42)), r"rows should be an array, int64 \(43,\)"),
+    ("rows of another type", put("state/run/rows", np.arange(43.0)), "rows should be an array, int64"),
+    ("too few parameters", put("state/run/engine/theta", np.zeros(3)), r"should be an array, float64 \(39,\)"),
     ("too many dimensions", put("state/run/engine/theta", np.zeros((39, 1))), "engine theta should be"),
     ("float32 parameters", put("state/run/engine/theta", np.zeros(39, "f4")), "engine theta should be"),
     ("NaN", put("state/run/engine/first", np.full(39, np.nan)), "engine first has NaN"),
     ("powers", put("state/run/engine/powers", np.zeros(0)), "engine powers should be"),
     ("a batch beyond the epoch", set_state("run/batch", 10), "its batch is 10"),
-    ("a huge epoch", set_state("run/epoch", 10**30), "its epoch is 1000"),
+    ("a huge epoch", set_state("run/epoch", 10**30), "its step is 18, which is not where"),
     ("an epoch that is none", set_state("run/epoch", True), "its epoch is True"),
     ("a negative step", set_state("run/step", -1), "its step is -1"),
     ("a step elsewhere", set_state("run/step", 3), "its step is 3, which is not where"),
-    ("seconds in words", set_state("run/seconds", "long"), "its seconds are 'long'"),
+    ("seconds in words", set_state("run/seconds", "long"), "its seconds is 'long'"),
     ("begun in words", set_state("run/begun", "yes"), "its begun is 'yes'"),
-    ("an engine in words", set_state("run/engine", "fast"), "engine holds other arrays"),
-    ("no run", set_state("run", None), "does not hold what a run consists of"),
-    ("callbacks", set_state("run/callbacks", {"list": [None]}), "complete file, but not of a run"),
-    ("a history of text", set_state("run/history", "long"), "complete file, but not of a run"),
+    ("an engine in words", set_state("run/engine", "fast"), "its engine is 'fast', but should hold theta, first"),
+    ("no run", set_state("run", None), "its state is None, but should hold epoch, batch"),
+    ("callbacks", set_state("run/callbacks", {"list": [None]}), "it has the states of 1 callbacks"),
+    ("callbacks in words", set_state("run/callbacks", "some"), "its callbacks is 'some'"),
+    ("a history of text", set_state("run/history", "long"), "its history is 'long', but should hold epochs"),
+    ("records in words", set_state("run/history/epochs", {"list": ["a"]}), "its history holds no records"),
+    ("a pace with a state", set_state("run/pace", {"dict": [["halvings", 3]]}), "its pace is {'halvings': 3}, but"),
+    ("best parameters too short", set_state("run/stopping/theta", {"array": "state/run/engine/powers"}), "once|best"),
+    ("best parameters of text", set_state("run/stopping/theta", "best"), "its best theta should be an array"),
+    ("a best epoch before the first", set_state("run/stopping/best/waited", -3), "its stopping best waited is -3"),
     ("a place beyond the words", set_state("random/numpy/state/state/pos", 10**6), "pos' is out of range"),
     ("Python's place", set_state("random/python/state/pos", 625), "python.state.pos' is out of range"),
     ("another generator", set_state("random/network/state/bit_generator", "MT19937"), "is of 'MT19937', but"),
@@ -573,7 +600,7 @@ def test_hostile_checkpoints(kept: Path, tmp_path: Path, change: Callable, messa
     net = network()
     before, streams = copy.deepcopy(net), (random.getstate(), np.random.get_state(legacy=False))
     with pytest.raises((ModelFileError, CheckpointError), match=message):
-        fit(net, resume=forge(kept, tmp_path / "c", change), optimizer=fastbp.Adam(0.01))
+        fit(net, resume=forge(kept, tmp_path / "c", change), **KEPT)
     assert_same(net, before)
     assert net._rng is not None and before._rng is not None
     assert net._rng.bit_generator.state == before._rng.bit_generator.state
@@ -583,7 +610,7 @@ def test_hostile_checkpoints(kept: Path, tmp_path: Path, change: Callable, messa
 def test_an_engine_that_does_not_exist(kept: Path, tmp_path: Path) -> None:
     path = forge(kept, tmp_path / "c", lambda tensors, metadata: metadata["settings"].update(engine="os.system"))
     with pytest.raises(ModelFileError, match=r"engine 'os\.system', which fastbp does not have"):
-        fit(network(engine="auto"), resume=path, optimizer=fastbp.Adam(0.01))
+        fit(network(engine="auto"), resume=path, **KEPT)
 
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
@@ -612,7 +639,7 @@ def test_any_change_of_a_checkpoint_is_refused_or_read(kept: Path, data: st.Data
     with warnings.catch_warnings(), contextlib.suppress(ModelFileError, CheckpointError):
         warnings.simplefilter("ignore")
         container.save(path, tensors, metadata, kind=checkpoints.KIND)
-        fit(net, resume=path, optimizer=fastbp.Adam(0.01))
+        fit(net, resume=path, **KEPT)
     assert all(np.isfinite(w).all() for w in net.weights)
 
 
@@ -673,7 +700,7 @@ def test_what_a_killed_save_left_is_removed_at_the_next_start(tmp_path: Path, ke
     shutil.copy(kept, path)
     for start in ({"resume": path}, {"checkpoint": fastbp.Checkpoint(path)}):
         (tmp_path / ".c.0123456789abcdef.tmp").write_bytes(b"half a checkpoint")
-        fit(network(), optimizer=fastbp.Adam(0.01), **start)
+        fit(network(), **KEPT, **start)
         assert os.listdir(tmp_path) == ["c"]
 
 
