@@ -405,9 +405,6 @@ def test_equal_numbers_of_another_type_are_the_same_run(kept: Path) -> None:
     adam = fastbp.Adam(np.float64(0.01), beta1=np.float64(0.9))
     data = X.astype(">f8"), Y.astype("i4")
     fit(network(), resume=kept, data=data, batch_size=np.int64(5), lmbda=0, **{**KEPT, "optimizer": adam})
-        lmbda=0,
-        batch_size=np.int64(5),
-    )
 
 
 def test_what_is_no_checkpoint(tmp_path: Path, kept: Path) -> None:
