@@ -14,7 +14,7 @@ import os
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from reprlib import repr as short
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from fastbp import container, engines, identity, safefile, statetree, streams
 from fastbp.data import Examples
 from fastbp.engines import plan
 from fastbp.errors import CheckpointError, ModelFileError
+from fastbp.optimizers import Optimizer
 from fastbp.run import Run
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ class Keeper:
         """(rows trained on, rows held out) of n examples in the saved run; None if there is none."""
         if self.saved is None:
             return None
-        with _as_file_error(self.saved.path):
+        with as_file_error(self.saved.path):
             rows = np.unique(self.saved.state["run"]["rows"])
             if rows.dtype != np.int64 or (len(rows) and not 0 <= rows[0] <= rows[-1] < n):
                 raise ValueError("its order is not of these examples")
@@ -112,7 +113,7 @@ class Keeper:
     ) -> None:
         """Bring a new run to where the saved one was, and let it write checkpoints; see `identity.settings`."""
         settings = identity.settings(run, examples, held_out, classes, arguments)
-        writer = None if self.checkpoint is None else Writer(self.checkpoint, settings)
+        writer = None if self.checkpoint is None else Writer(self.checkpoint, settings, arguments["optimizer"])
         if writer is not None:
             writer.check(run)
         if self.saved is not None:
@@ -129,8 +130,8 @@ class Writer:
     the epoch, also one that was over when the checkpoint was written.
     """
 
-    def __init__(self, checkpoint: Checkpoint, settings: Mapping[str, Any]) -> None:
-        self.checkpoint, self.settings = checkpoint, settings
+    def __init__(self, checkpoint: Checkpoint, settings: Mapping[str, Any], optimizer: Optimizer) -> None:
+        self.checkpoint, self.settings, self.optimizer = checkpoint, settings, optimizer
         self.opening: dict[str, np.ndarray] | None = None
         self.saved_at = time.monotonic()
         self.saved_step = -1
@@ -187,12 +188,26 @@ class Writer:
             "run": run.state(),
             "random": streams.states(run.network._shuffle, run.network._rng),
             "opening": self.opening if run.batch else None,  # at the beginning it is the engine's own state
-            "etas": run.etas(),
+            "rule": self._rule(run),
         }
         return tensors, {
-            "settings": self.settings,
+            "settings": dict(self.settings),
             "versions": identity.versions(),
             "state": statetree.encode(state, "state", tensors),
+        }
+
+    def _rule(self, run: Run) -> dict[str, Any]:
+        """How the mini-batches of this epoch change the parameters, for `replay`."""
+        optimizer, built = self.optimizer, run.network._effective_architecture()
+        rates = [each.name for each in fields(optimizer) if each.name != "eta"]
+        return {
+            "etas": run.etas().copy(),
+            "optimizer": type(optimizer).__name__,
+            "rates": {name: getattr(optimizer, name) for name in rates},
+            "decay": run.trainer.decay,
+            "batch_size": run.trainer.batch_size,
+            "shuffle": run.shuffle,
+            "by_name": built.compilable,  # no function of the user's own, which no file can hold
         }
 
 
@@ -222,19 +237,19 @@ def load(path: str | os.PathLike[str]) -> Saved:
     safefile.tidy(path)
     tensors, metadata = container.load(path, kind=KIND)
     name = os.fsdecode(path)
-    with _as_file_error(name):
+    with as_file_error(name):
         if set(metadata) != {"settings", "versions", "state"}:
             raise ValueError(f"it holds {short(list(metadata))}")
         for part in ("settings", "versions"):
             if not isinstance(metadata[part], dict):
                 raise ValueError(f"its {part} are {short(metadata[part])}")
         state = statetree.decode(metadata["state"], tensors)
-        if not isinstance(state, dict) or set(state) != {"run", "random", "opening", "etas"}:
+        if not isinstance(state, dict) or set(state) != {"run", "random", "opening", "rule"}:
             raise ValueError("it does not hold what a run consists of")
         return Saved(name, metadata["settings"], metadata["versions"], state)
 
 
-class _as_file_error:
+class as_file_error:
     """A context in which what a file holds is taken up: where it does not fit, the file is to blame."""
 
     def __init__(self, name: str) -> None:
@@ -260,7 +275,7 @@ def take_up(saved: Saved, run: Run, present: Mapping[str, Any]) -> None:
     """
     _refuse_another_run(saved, present)
     shuffle, own = run.network._shuffle, run.network._rng
-    with _as_file_error(saved.path):
+    with as_file_error(saved.path):
         _check_state(saved.state["run"], run)
         streams.check(saved.state["random"], shuffle, own)
         reached = saved.state["run"]["epoch"]
