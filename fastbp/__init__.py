@@ -28,6 +28,7 @@ _HOMES = {
     "JSONLog": "callbacks",
     "ModelCheckpoint": "callbacks",
     "EarlyStopping": "stopping",
+    "LBFGS": "lbfgs",
     "History": "history",
     "Plan": "engines.plan",
     "plan": "engines.plan",
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
     from fastbp.errors import FastbpError as FastbpError
     from fastbp.errors import ModelFileError as ModelFileError
     from fastbp.history import History as History
+    from fastbp.lbfgs import LBFGS as LBFGS
     from fastbp.network import Network as Network
     from fastbp.network import load as load
     from fastbp.optimizers import SGD as SGD

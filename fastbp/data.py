@@ -16,12 +16,14 @@ SMALL = 4096  # numbers
 class Examples:
     """Checked examples: X (n, n_1) C-contiguous, or scipy CSR; and their targets, Y (n, n_L) or labels (n,) int64.
 
-    X and Y may be in another dtype than the network's (bytes, say); whoever computes with them converts.
+    X and Y may be in another dtype than the network's (bytes, say); whoever computes with them converts. `weights`,
+    (n,) float64, say how many times each example counts; None for once each.
     """
 
     X: Any
     Y: np.ndarray | None = None
     labels: np.ndarray | None = None
+    weights: np.ndarray | None = None
 
     def __len__(self) -> int:
         return int(self.X.shape[0])
@@ -32,6 +34,7 @@ class Examples:
             self.X[first:last],
             None if self.Y is None else self.Y[first:last],
             None if self.labels is None else self.labels[first:last],
+            None if self.weights is None else self.weights[first:last],
         )
 
     def take(self, rows: np.ndarray) -> "Examples":
@@ -40,6 +43,7 @@ class Examples:
             self.X[rows],
             None if self.Y is None else self.Y[rows],
             None if self.labels is None else self.labels[rows],
+            None if self.weights is None else self.weights[rows],
         )
 
     def one_hot(self, n_out: int, dtype: np.dtype) -> np.ndarray:
@@ -72,6 +76,20 @@ def as_inputs(X: Any, n_in: int, dtype: np.dtype, name: str = "X") -> Any:
         raise ValueError(f"{name} must be a matrix with one example a row, got shape {array.shape}; {hint}")
     _check_columns(array.shape, n_in, name)
     return cast(array, dtype, name)
+
+
+def as_weights(given: Any, n: int, name: str) -> np.ndarray:
+    """The weights of n examples, (n,) float64. ValueError or TypeError unless finite, ≥ 0, and some greater than 0."""
+    weights = as_real_array(given, name).astype(np.float64)
+    if weights.shape != (n,):
+        raise ValueError(f"{name} has shape {weights.shape}, but there are {n} examples; give one weight a row, ({n},)")
+    wrong = ~np.isfinite(weights) | (weights < 0)
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise ValueError(f"{name}[{row}] is {weights[row]}, but a weight is a finite number ≥ 0")
+    if not weights.any():
+        raise ValueError(f"{name} is 0 for every example, and nothing would be learned; give some a weight")
+    return weights
 
 
 def cast(array: np.ndarray, dtype: np.dtype, name: str) -> np.ndarray:

@@ -3,18 +3,20 @@
 import contextlib
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastbp import data, splits
+from fastbp import data, engines, splits, targets
 from fastbp.history import History
 from fastbp.improvement import check_recorded
 from fastbp.judging import Judge, Layers, Validation
+from fastbp.lbfgs import LBFGS, FullBatchRun, Objective
 from fastbp.optimizers import SGD, Optimizer
 from fastbp.order import Order
+from fastbp.regularization import Regularization
 from fastbp.run import Run
 from fastbp.schedules import Schedule, as_schedule, monitored
 from fastbp.stopping import EarlyStopping
@@ -25,15 +27,18 @@ if TYPE_CHECKING:
     from fastbp.network import Network
 
 
-def one_optimizer(eta: float | Schedule | None, optimizer: Optimizer | None) -> Optimizer:
+def one_optimizer(eta: float | Schedule | None, optimizer: Optimizer | LBFGS | None) -> Optimizer | LBFGS:
     """The optimizer that `eta=` or `optimizer=` asks for; exactly one of the two must be given."""
     if (eta is None) == (optimizer is None):
         raise ValueError("give either eta= (the step size) or optimizer=, for example fastbp.Adam(1e-3)")
     if optimizer is None:
         return SGD(eta)  # type: ignore[arg-type]
-    if not isinstance(optimizer, Optimizer):
+    if not isinstance(optimizer, Optimizer | LBFGS):
         raise TypeError(f"optimizer must be an optimizer such as fastbp.Adam(1e-3), got {optimizer!r}")
     return optimizer
+
+
+_OTHERS = "fastbp.Adam(1e-3), say"
 
 
 @dataclass(frozen=True)
@@ -42,8 +47,14 @@ class Options:
 
     epochs: int
     batch_size: int
-    optimizer: Optimizer
+    optimizer: Optimizer | LBFGS
     lmbda: float = 0.0
+    l1: float = 0.0
+    max_norm: float | None = None
+    dropout: float = 0.0
+    sample_weight: Any = None
+    class_weight: Mapping[Any, float] | str | None = None
+    label_smoothing: float = 0.0
     validation_data: Any = None
     validation_fraction: float | None = None
     early_stopping: EarlyStopping | None = None
@@ -56,8 +67,14 @@ class Options:
     resume: str | os.PathLike[str] | None = None
 
     def __post_init__(self) -> None:
-        if not np.isfinite(self.lmbda) or self.lmbda < 0:
-            raise ValueError(f"lmbda must be a finite number ≥ 0, got {self.lmbda}")
+        for name in ("lmbda", "l1"):
+            if not 0 <= getattr(self, name) < np.inf:
+                raise ValueError(f"{name} must be a finite number ≥ 0, got {getattr(self, name)}")
+        for name in ("dropout", "label_smoothing"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} is a share, at least 0 and less than 1; got {getattr(self, name)}")
+        if self.max_norm is not None and self.max_norm <= 0:
+            raise ValueError(f"max_norm must be greater than 0, got {self.max_norm}")
         if not isinstance(self.shuffle, bool | np.bool_):
             raise TypeError(
                 f"shuffle must be True or False, got {self.shuffle!r}; Network(…, shuffle=f) takes a function"
@@ -68,11 +85,15 @@ class Options:
             if not callable(getattr(callback, "on_epoch_end", None)):
                 raise TypeError(f"callbacks need a method on_epoch_end(network, record); {callback!r} has none")
         self._check_validation()
+        if isinstance(self.optimizer, LBFGS):
+            for name in ("l1", "max_norm", "dropout", "checkpoint", "resume"):
+                if getattr(self, name):
+                    raise ValueError(f"LBFGS() minimises a smooth cost in one search, without {name}; use {_OTHERS}")
 
     def _check_validation(self) -> None:
         share, given = self.validation_fraction, self.validation_data
-        if given is not None and (not isinstance(given, tuple | list) or len(given) != 2):
-            raise TypeError(f"validation_data must be a pair (X, y), got {type(given).__name__}")
+        if given is not None and (not isinstance(given, tuple | list) or len(given) not in (2, 3)):
+            raise TypeError(f"validation_data must be a pair (X, y) or (X, y, weights), got {type(given).__name__}")
         if share is not None:
             if given is not None:
                 raise ValueError("give either validation_data or validation_fraction, not both")
@@ -81,7 +102,10 @@ class Options:
         stopping = self.early_stopping
         if stopping is not None and not isinstance(stopping, EarlyStopping):
             raise TypeError(f"early_stopping must be fastbp.EarlyStopping(…), got {stopping!r}")
-        looked_at = [monitored(self.optimizer.eta), *(getattr(each, "monitor", None) for each in self.callbacks)]
+        looked_at = [
+            monitored(getattr(self.optimizer, "eta", 0.0)),
+            *(getattr(each, "monitor", None) for each in self.callbacks),
+        ]
         if stopping is not None:
             looked_at.append(stopping.monitor)
         for name in looked_at:
@@ -89,7 +113,7 @@ class Options:
 
     def of_the_run(self) -> dict[str, Any]:
         """Those that must be the same for a run to go on from a checkpoint, by name."""
-        others = ("epochs", "callbacks", "verbose", "checkpoint", "resume", "validation_data")
+        others = ("epochs", "callbacks", "verbose", "checkpoint", "resume", "validation_data", "sample_weight")
         return {each.name: getattr(self, each.name) for each in fields(self) if each.name not in others}
 
 
@@ -100,6 +124,7 @@ _LAYER_SAMPLE = 256
 def fit(network: "Network", X: Any, y: Any, options: Options) -> History:
     """See `Network.fit`."""
     examples, classes = data.read_examples(network.architecture, X, y)
+    examples = targets.weighted(examples, classes, options.sample_weight, options.class_weight)
     built, by_label = network._effective_architecture(), classes is not None
     keeper = None
     if options.checkpoint is not None or options.resume is not None:
@@ -108,39 +133,64 @@ def fit(network: "Network", X: Any, y: Any, options: Options) -> History:
         keeper = Keeper(options.checkpoint, options.resume)
     judge, rows = None, np.arange(len(examples))
     if options.validation_data is not None:
-        X_held_out, y_held_out = options.validation_data
-        judge = Judge(built, X_held_out, y_held_out, name="validation_data", classes=classes)
+        X_held_out, y_held_out, *weights = options.validation_data
+        judge = Judge(built, X_held_out, y_held_out, "validation_data", classes, weights[0] if weights else None)
     elif options.validation_fraction is not None:
         known = None if keeper is None else keeper.rows_of(len(examples))
         rows, held_out = known or _split(network, examples, by_label, options.validation_fraction)
         judge = Judge.of(built, examples.take(held_out), by_label)
     n = len(rows)
     with _progress(options.epochs, n, options.verbose, by_label) as report:
+        rule, batch_size = options.optimizer, min(options.batch_size, n)
+        smoothed = targets.smoothed(examples, classes, built, options.label_smoothing)
         name = None if keeper is None else keeper.engine_for(network)
-        engine = network._start_engine(examples, min(options.batch_size, n), name, options.optimizer)
+        if isinstance(rule, LBFGS):
+            name, rule, batch_size = _beside_lbfgs(network), engines.PLAIN, 1
+        engine = network._start_engine(smoothed, batch_size, name, rule, _regularization(network, options, n))
         monitors: list[Any] = [] if judge is None else [Validation(judge, engine)]
         if options.monitor_training:
             own = Judge.of(built, examples, by_label, None if n == len(examples) else rows)
             monitors.append(Validation(own, engine, "training"))
         if options.monitor_layers:
             monitors.append(Layers(built, examples.take(rows[:: -(-n // _LAYER_SAMPLE)])))
-        run = Run(
+        kind = FullBatchRun if isinstance(options.optimizer, LBFGS) else Run
+        run = kind(
             network,
-            Trainer(engine, min(options.batch_size, n), decay=options.lmbda / n),
+            Trainer(engine, batch_size, decay=options.lmbda / n),
             _order(network, len(examples), rows, compiled=engine.name == "fused"),
-            as_schedule(options.optimizer.eta).begin(),
+            as_schedule(rule.eta).begin(),
             epochs=options.epochs,
-            shuffle=bool(options.shuffle),
+            shuffle=bool(options.shuffle) and kind is Run,
             report=report,
             monitors=monitors,
             callbacks=options.callbacks,
             stopping=None if options.early_stopping is None else options.early_stopping.begin(),
         )
+        if isinstance(run, FullBatchRun) and isinstance(options.optimizer, LBFGS):
+            run.rule, run.objective = options.optimizer, Objective(built, smoothed, rows, options.lmbda / n)
         if keeper is not None:
             held = None if judge is None else judge.examples
-            keeper.attach(run, examples, held, classes, options.of_the_run())
+            arguments = {**options.of_the_run(), "weights": examples.weights}
+            arguments["validation weights"] = None if held is None else held.weights
+            keeper.attach(run, examples, held, classes, arguments)
         network.classes_ = classes
         return run.go()
+
+
+def _beside_lbfgs(network: "Network") -> str:
+    """The engine that judges a network trained by L-BFGS, which computes in plain NumPy."""
+    if network.engine not in ("auto", "matrix"):
+        raise ValueError(f"LBFGS() computes all examples as matrices; engine={network.engine!r} cannot, use 'auto'")
+    return "matrix"
+
+
+def _regularization(network: "Network", options: Options, n: int) -> Regularization:
+    """What the engine must know; with dropout, the seed of its masks is drawn here."""
+    if options.dropout and len(network.architecture.sizes) < 3:
+        raise ValueError(f"dropout={options.dropout:g} leaves out hidden units, but the network has no hidden layer")
+    seed = network._draw_seed() if options.dropout else 0
+    limit = np.inf if options.max_norm is None else options.max_norm
+    return Regularization(options.l1 / n, limit, options.dropout, seed)
 
 
 def _order(network: "Network", n: int, rows: np.ndarray, compiled: bool = False) -> Order:
@@ -151,9 +201,7 @@ def _order(network: "Network", n: int, rows: np.ndarray, compiled: bool = False)
 
 def _split(network: "Network", examples: data.Examples, by_label: bool, share: float) -> tuple[np.ndarray, np.ndarray]:
     """(rows to train on, rows held out): one shuffle by the network, of which each label gives its share."""
-    n, labels = len(examples), examples.labels
-    if by_label and labels is None and examples.Y is not None:
-        labels = examples.Y[:, 0]
+    n, labels = len(examples), targets.labels_of(examples) if by_label else None
     learn, held_out = splits.hold_out(n, share, labels, _order(network, n, np.arange(n)).next())
     if not len(held_out) or not len(learn):
         raise ValueError(

@@ -23,7 +23,7 @@ class History:
     `epochs` holds one dict each:
 
     - epoch (from 0, as the book prints it), eta (of its first mini-batch), seconds (of its mini-batches),
-      examples_per_second;
+      examples_per_second; with L-BFGS in the place of eta objective, the cost that it minimises, with the L2 term;
     - with validation data, validation_cost and validation_score (accuracy in 0 … 1 for labels, R² for real targets);
     - with monitor_training=True, training_cost and training_score, and beside validation data gap, the training
       score less the validation score: large where the network learns its examples by heart;
@@ -31,8 +31,9 @@ class History:
       `diagnostics.layer_report`.
 
     Costs are means over the examples of what the network is judged by: without dropout, label smoothing or the terms of
-    the regularisation. `ended` says what ended the run before its last epoch ("early stopping" or "schedule"), or is
-    None. `best_epoch` is the one whose parameters early stopping has put back, or None.
+    the regularisation. `ended` says what ended the run before its last epoch ("early stopping", "schedule", L-BFGS's
+    "convergence" or its complaint), or is None. `best_epoch` is the one whose parameters early stopping has put back,
+    or None.
     """
 
     engine: str

@@ -18,9 +18,13 @@ if TYPE_CHECKING:
 class Judge:
     """Examples, and how well a network does on them: its cost, and accuracy for labels or R² for real targets."""
 
-    def __init__(self, architecture: Architecture, X: Any, y: Any, name: str, classes: Any) -> None:
+    def __init__(
+        self, architecture: Architecture, X: Any, y: Any, name: str, classes: Any, weights: Any = None
+    ) -> None:
         y = data.places(y, classes, f"{name}: y")
         examples, found = data.read_examples(architecture, X, y, f"{name}: ", classes)
+        if weights is not None:
+            examples = replace(examples, weights=data.as_weights(weights, len(examples), f"{name}: weights"))
         self._take(architecture, examples, by_label=classes is not None and found is not None)
 
     @classmethod
@@ -39,6 +43,8 @@ class Judge:
         Y, labels = examples.one_hot(architecture.sizes[-1], architecture.dtype), examples.labels
         self.Y = Y if rows is None else Y[rows]
         self.labels = labels if rows is None or labels is None else labels[rows]
+        weights = examples.weights
+        self.weights = weights if rows is None or weights is None else weights[rows]
 
     def judge_network(self, network: "Network") -> tuple[float, float]:
         """(cost, score) of a network of this architecture with its present parameters."""
@@ -48,29 +54,42 @@ class Judge:
     def judge(self, Z: np.ndarray) -> tuple[float, float]:
         """(cost, score) from the weighted inputs Z^L, (n, n_L): of a saturated output only z still tells the cost.
 
-        The cost is the mean over the examples, without the term of the L2 regularisation. It is infinite where the
-        numbers are too large for the dtype.
+        The cost is the mean over the examples of C_x times the example's weight, without the terms of the
+        regularisation. It is infinite where the numbers are too large for the dtype.
         """
         Z = Z if self.rows is None else Z[self.rows]
         with np.errstate(over="ignore", invalid="ignore"):
             A = self.architecture.f(len(self.architecture.sizes), Z)
-            cost = float(np.mean(self.architecture.cost.value(Z, A, self.Y), dtype=np.float64))
-            return cost, self._score(A)
+            costs = self.architecture.cost.value(Z, A, self.Y)
+            if self.weights is not None:
+                costs = self.weights * costs
+            return float(np.mean(costs, dtype=np.float64)), self._score(A)
 
     def score(self, A: np.ndarray) -> float:
-        """Accuracy in 0 … 1 if the targets are labels, else R² = 1 - Σ (y - a)²/Σ (y - mean y)², over all outputs."""
+        """Accuracy in 0 … 1 if the targets are labels, else R² = 1 - Σ (y - a)²/Σ (y - mean y)², over all outputs.
+
+        With weights, sums and means over the examples are weighted.
+        """
         return self._score(A if self.rows is None else A[self.rows])
 
     def _score(self, A: np.ndarray) -> float:
         if self.by_label and A.shape[1] == 1:
-            return float(np.mean((A > 0.5) == (self.Y > 0.5)))
+            return self._mean((A > 0.5)[:, 0] == (self.Y > 0.5)[:, 0])
         if self.by_label:
-            return float(np.mean(np.argmax(A, axis=1) == self.labels))
+            return self._mean(np.argmax(A, axis=1) == self.labels)
         Y = self.Y.astype(np.float64)
-        residual, total = np.sum(np.square(Y - A)), np.sum(np.square(Y - Y.mean(axis=0)))
+        if self.weights is None:
+            residual, total = np.sum(np.square(Y - A)), np.sum(np.square(Y - Y.mean(axis=0)))
+        else:
+            weights = self.weights[:, np.newaxis]
+            mean = np.sum(weights * Y, axis=0) / np.sum(weights)
+            residual, total = np.sum(weights * np.square(Y - A)), np.sum(weights * np.square(Y - mean))
         if total == 0:
             return 1.0 if residual == 0 else -np.inf
         return float(1 - residual / total)
+
+    def _mean(self, right: np.ndarray) -> float:
+        return float(np.mean(right) if self.weights is None else np.average(right, weights=self.weights))
 
 
 def linear_output(architecture: Architecture) -> Architecture:

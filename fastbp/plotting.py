@@ -60,8 +60,9 @@ def history(of: "History") -> "Figure":
         axes[0].set_title("cost")
         axes[1].set_title("score")
     elif not by_layer:
-        _curve(axes[0], of.epochs, "eta", "η", "-")
-        axes[0].set_title("step size")
+        name, title = ("eta", "step size") if "eta" in of.columns else ("objective", "cost minimised")
+        _curve(axes[0], of.epochs, name, title, "-")
+        axes[0].set_title(title)
     for axis, (prefix, title) in zip(axes[2 * judged :], by_layer, strict=False):
         for name in of.columns:
             if name.startswith(prefix):

@@ -132,8 +132,8 @@ class Run:
         try:
             if self._has("on_train_begin"):
                 self._call("on_train_begin")
-            while self.epoch < self.epochs and self.history.ended is None:
-                self._run_epoch()
+            if self.epoch < self.epochs and self.history.ended is None:
+                self._train()
             if self.stopping is not None:
                 self.stopping.finish(self.engine, self.history)
                 self._published = False
@@ -149,13 +149,20 @@ class Run:
                 self.network._publish(self.engine)
         return self.history
 
+    def _train(self) -> None:
+        while self.epoch < self.epochs and self.history.ended is None:
+            self._run_epoch()
+
     def _run_epoch(self) -> None:
         if not self.begun:
             self._begin_epoch()
         etas = self.etas()
         self._published = False
-        self.trainer.run_epoch(self.epoch, self.rows, etas, first=self.batch, due=self._due, on_run=self._after_run)
-        self._end_epoch(float(etas[0]))
+        self.trainer.run_epoch(
+            self.epoch, self.rows, etas, first=self.batch, step=self.step - self.batch,
+            due=self._due, on_run=self._after_run,
+        )  # fmt: skip
+        self._end_epoch({"eta": float(etas[0])})
 
     def _begin_epoch(self) -> None:
         self._is_turning = True
@@ -179,9 +186,11 @@ class Run:
         for pause in self.pauses:
             pause.on_pause(self)
 
-    def _end_epoch(self, eta: float) -> None:
+    def _end_epoch(self, facts: dict[str, Any]) -> None:
+        """`facts` are the first entries of the epoch's record."""
         seconds = max(self.seconds, 1e-9)
-        record = {"epoch": self.epoch, "eta": eta, "seconds": seconds, "examples_per_second": self.n_examples / seconds}
+        times = {"seconds": seconds, "examples_per_second": self.n_examples / seconds}
+        record = {"epoch": self.epoch, **facts, **times}
         for monitor in self.monitors:
             record |= monitor(self, record)
         self._is_turning = True

@@ -33,10 +33,11 @@ class Trainer:
         eta: float | np.ndarray,
         *,
         first: int = 0,
+        step: int = 0,
         due: Callable[[], int | None] | None = None,
         on_run: Callable[[int, float], None] | None = None,
     ) -> None:
-        """The mini-batches of one epoch, from number `first` on.
+        """The mini-batches of one epoch, from number `first` on; `step` is the number of the epoch's first in the run.
 
         eta: the step size, or those of all mini-batches of the epoch, (⌈n/m⌉,). due: asked before each run of
         mini-batches for the number of one before which the run must end. on_run: told after each run how many
@@ -51,10 +52,10 @@ class Trainer:
             stop = min(start + self._run_length, n_batches, (due and due()) or n_batches)
             before = self.engine.save_state()
             began = time.perf_counter()
-            self._train(order, etas, start, stop, before)
+            self._train(order, etas, start, stop, before, step)
             seconds = time.perf_counter() - began
             if not self.engine.is_finite():
-                self._diverged(before, epoch, order, etas, start, stop)
+                self._diverged(before, epoch, order, etas, start, stop, step)
             start = stop
             if on_run is not None:
                 on_run(stop, seconds)
@@ -63,13 +64,13 @@ class Trainer:
             elif seconds < RUN_SECONDS / 2:
                 self._run_length *= 2
 
-    def _train(self, order: np.ndarray, etas: np.ndarray, start: int, stop: int, before: Any) -> None:
+    def _train(self, order: np.ndarray, etas: np.ndarray, start: int, stop: int, before: Any, step: int) -> None:
         """Run mini-batches start … stop - 1 as a whole: whatever cuts them short, the engine is back at `before`."""
         rows = order[start * self.batch_size : stop * self.batch_size]
         self.done = None
         try:
             with np.errstate(over="ignore", divide="ignore", invalid="ignore"):  # said once, by DivergenceError
-                self.engine.train(rows, etas[start:stop], self.decay)
+                self.engine.train(rows, etas[start:stop], self.decay, step + start)
             self.done = stop
         except BaseException:  # Ctrl-C, say, between the steps of two layers
             self.done = None
@@ -77,12 +78,14 @@ class Trainer:
             self.done = start
             raise
 
-    def _diverged(self, before: Any, epoch: int, order: np.ndarray, etas: np.ndarray, start: int, stop: int) -> None:
+    def _diverged(
+        self, before: Any, epoch: int, order: np.ndarray, etas: np.ndarray, start: int, stop: int, step: int
+    ) -> None:
         """Run again from the last good state, one mini-batch at a time, to the one that did it."""
         self.engine.restore_state(before)
         for batch in range(start, stop):
             state = self.engine.save_state()
-            self._train(order, etas, batch, batch + 1, state)
+            self._train(order, etas, batch, batch + 1, state, step)
             if not self.engine.is_finite():
                 self.engine.restore_state(state)
                 raise DivergenceError(epoch, batch, divergence_advice(float(etas[batch])))

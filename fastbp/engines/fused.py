@@ -13,6 +13,7 @@ from fastbp.architecture import Architecture
 from fastbp.data import Examples, is_sparse
 from fastbp.engines.plan import SPARSE_BELOW
 from fastbp.optimizers import Optimizer
+from fastbp.regularization import NONE, Regularization, seed_state, with_seed
 
 # Rows in one block of a prediction.
 PREDICTION_BLOCK = 64
@@ -27,8 +28,17 @@ class FusedEngine:
     name = "fused"
 
     def __init__(
-        self, architecture: Architecture, theta: np.ndarray, examples: Examples, batch_size: int, optimizer: Optimizer
+        self,
+        architecture: Architecture,
+        theta: np.ndarray,
+        examples: Examples,
+        batch_size: int,
+        optimizer: Optimizer,
+        regularization: Regularization,
     ) -> None:
+        if regularization != NONE or examples.weights is not None:
+            raise ValueError("engine='fused' has no l1, max_norm, dropout and weights; use engine='matrix'")
+        self.regularization = regularization
         self.architecture, self.examples, self.batch_size = architecture, examples, batch_size
         dtype = architecture.dtype
         self.shape, self.work = layout(architecture, batch_size)
@@ -49,7 +59,7 @@ class FusedEngine:
             gradient,
         )
 
-    def train(self, order: np.ndarray, eta: np.ndarray, decay: float) -> None:
+    def train(self, order: np.ndarray, eta: np.ndarray, decay: float, step: int = 0) -> None:
         self._run(kernels.TRAIN, self.shape, self.work, self.data, order, self.batch_size, self.packed, eta, decay)
 
     def gradient(self, rows: np.ndarray) -> np.ndarray:
@@ -58,7 +68,7 @@ class FusedEngine:
         return self._unpack(nabla, np.ones_like(self.scale))
 
     def prepare(self, examples: Examples) -> tuple[int, kernels.Data]:
-        data = self.data if examples is self.examples else kernel_data(examples, self.architecture)
+        data = self.data if examples.X is self.examples.X else kernel_data(examples, self.architecture)
         return len(examples), data
 
     def outputs(self, prepared: tuple[int, kernels.Data]) -> np.ndarray:
@@ -122,11 +132,13 @@ class FusedEngine:
         return {"packed": self.packed, "scale": self.scale, **memory}
 
     def save_state(self) -> dict[str, np.ndarray]:
-        return {name: array.copy() for name, array in self._changing().items()}
+        changing = {name: array.copy() for name, array in self._changing().items()}
+        return {**changing, "seed": seed_state(self.regularization)}
 
     def restore_state(self, state: dict[str, np.ndarray]) -> None:
         for name, array in self._changing().items():
             array[...] = state[name]
+        self.regularization = with_seed(self.regularization, state["seed"])
 
 
 def layout(architecture: Architecture, rows: int) -> tuple[kernels.Shape, np.ndarray]:
