@@ -24,7 +24,7 @@ from fastbp import container, engines, identity, safefile, statetree, streams
 from fastbp.data import Examples
 from fastbp.engines import plan
 from fastbp.errors import CheckpointError, ModelFileError
-from fastbp.optimizers import Optimizer
+from fastbp.regularization import Regularization
 from fastbp.run import Run
 
 if TYPE_CHECKING:
@@ -80,6 +80,10 @@ class Keeper:
         self.checkpoint = checkpoint
         self.saved = None if resume is None else load(resume)
 
+    @property
+    def is_resuming(self) -> bool:
+        return self.saved is not None
+
     def engine_for(self, network: "Network") -> str | None:
         """The engine that an automatic choice must come to, the saved run's; None if it is free."""
         if self.saved is None or network.engine != "auto":
@@ -113,7 +117,7 @@ class Keeper:
     ) -> None:
         """Bring a new run to where the saved one was, and let it write checkpoints; see `identity.settings`."""
         settings = identity.settings(run, examples, held_out, classes, arguments)
-        writer = None if self.checkpoint is None else Writer(self.checkpoint, settings, arguments["optimizer"])
+        writer = None if self.checkpoint is None else Writer(self.checkpoint, settings, arguments)
         if writer is not None:
             writer.check(run)
         if self.saved is not None:
@@ -130,8 +134,8 @@ class Writer:
     the epoch, also one that was over when the checkpoint was written.
     """
 
-    def __init__(self, checkpoint: Checkpoint, settings: Mapping[str, Any], optimizer: Optimizer) -> None:
-        self.checkpoint, self.settings, self.optimizer = checkpoint, settings, optimizer
+    def __init__(self, checkpoint: Checkpoint, settings: Mapping[str, Any], arguments: Mapping[str, Any]) -> None:
+        self.checkpoint, self.settings, self.arguments = checkpoint, settings, arguments
         self.opening: dict[str, np.ndarray] | None = None
         self.saved_at = time.monotonic()
         self.saved_step = -1
@@ -198,7 +202,8 @@ class Writer:
 
     def _rule(self, run: Run) -> dict[str, Any]:
         """How the mini-batches of this epoch change the parameters, for `replay`."""
-        optimizer, built = self.optimizer, run.network._effective_architecture()
+        optimizer, built = self.arguments["optimizer"], run.network._effective_architecture()
+        given: Regularization = run.engine.regularization
         rates = [each.name for each in fields(optimizer) if each.name != "eta"]
         return {
             "etas": run.etas().copy(),
@@ -207,6 +212,9 @@ class Writer:
             "decay": run.trainer.decay,
             "batch_size": run.trainer.batch_size,
             "shuffle": run.shuffle,
+            "regularization": {"l1": given.l1, "max_norm": given.max_norm, "dropout": given.dropout},
+            "label_smoothing": self.arguments["label_smoothing"],
+            "weights": self.arguments["weights"],
             "by_name": built.compilable,  # no function of the user's own, which no file can hold
         }
 
@@ -310,7 +318,7 @@ def _refuse_another_run(saved: Saved, present: Mapping[str, Any]) -> None:
 
 
 def _difference(name: str, saved: Any, present: Any) -> str:
-    if name in ("X", "y", "validation X", "validation y") and saved is not None and present is not None:
+    if name.removeprefix("validation ") in ("X", "y", "weights") and saved is not None and present is not None:
         return f"{name} holds other values than the checkpoint's run was given"
     if name == "classes":
         return "the labels stand for other classes"

@@ -491,7 +491,8 @@ def _data(name: str, target: str | None, header: Header, download: bool) -> "com
     epilog=examples(
         ("a run that keeps checkpoints, and one of its mini-batches", "fastbp train --checkpoint run.checkpoint"),
         (None, "fastbp replay run.checkpoint --batch 12"),
-        ("the data as train had them", "fastbp replay run.checkpoint --batch 3 --data iris.csv --target species"),
+        ("with the data as train had them", "fastbp train --data iris.csv --checkpoint iris.checkpoint"),
+        (None, "fastbp replay iris.checkpoint --batch 3 --data iris.csv"),
     ),
 )
 def replay(

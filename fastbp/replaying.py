@@ -6,18 +6,19 @@ the checkpoint's own, where that is nearer). So the parameters are those the run
 
 import operator
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from fastbp import checkpoint as checkpoints
-from fastbp import data, engines, identity, models, parameters, streams
+from fastbp import data, dropout, engines, identity, models, parameters, streams, targets
 from fastbp.architecture import Architecture
-from fastbp.engines import matrix
+from fastbp.engines import matrix, reference
 from fastbp.errors import CheckpointError
 from fastbp.optimizers import BY_NAME
 from fastbp.order import Order
+from fastbp.regularization import Regularization
 from fastbp.training import Trainer
 
 _SHOWN = 20  # examples that a printed mini-batch shows
@@ -28,9 +29,10 @@ class MiniBatch:
     """A mini-batch of m examples, with the parameters as they were before its step; printed, a page.
 
     epoch and batch count from 0. rows: the examples, as rows of the X that `fit` was given. costs: that of each
-    example; cost: their mean. nabla_b, nabla_w: the mean gradient of each layer 2 … L, shaped like the network's biases
-    and weights (without the terms of the regularisation); gradient_norms: (|∂C/∂W|, |∂C/∂b|) of each. biases, weights:
-    the parameters.
+    example, without dropout and label smoothing, as in the History; cost: their mean, each counted as many times as its
+    weight says. nabla_b, nabla_w: the gradient of each layer 2 … L, shaped like the network's biases and weights: what
+    the step was taken along (dropout's masks, weights and smoothing are in it, the terms of L1 and L2 are not).
+    gradient_norms: (|∂C/∂W|, |∂C/∂b|) of each layer. biases, weights: the parameters.
     """
 
     epoch: int
@@ -105,7 +107,10 @@ def open_epoch(path: str | os.PathLike[str], X: Any, y: Any) -> "Epoch":
     examples, classes = data.read_examples(built, X, y)
     _check_data(saved, examples, classes)
     with checkpoints.as_file_error(saved.path):
-        return Epoch(saved, built, examples)
+        weights = saved.state["rule"]["weights"]
+        if weights is not None:
+            examples = replace(examples, weights=data.as_weights(weights, len(examples), "weights"))
+        return Epoch(saved, built, examples, classes)
 
 
 def architecture_in(path: str | os.PathLike[str]) -> Architecture:
@@ -133,7 +138,7 @@ def _check_data(saved: checkpoints.Saved, examples: data.Examples, classes: np.n
 class Epoch:
     """The epoch that a checkpoint is in, in an engine of its own that stands at the checkpoint or at the beginning."""
 
-    def __init__(self, saved: checkpoints.Saved, built: Architecture, examples: data.Examples) -> None:
+    def __init__(self, saved: checkpoints.Saved, built: Architecture, examples: data.Examples, classes: Any) -> None:
         run, rule = saved.state["run"], saved.state["rule"]
         self.path = saved.path
         self.architecture, self.examples, self.opening = built, examples, saved.state["opening"]
@@ -146,7 +151,9 @@ class Epoch:
         self.etas = rule["etas"]
         checkpoints.check_like(self.etas, np.zeros(self.n_batches), "etas")
         checkpoints.check_like(self.decay, 0.0, "decay")
-        checkpoints.check_like(self.number, 0, "epoch")
+        for name, value in (("epoch", self.number), ("step", run["step"])):
+            checkpoints.check_like(value, 0, name)
+        self.step = run["step"] - run["batch"]
         if type(self.reached) is not int or not 0 <= self.reached <= self.n_batches:
             raise ValueError(f"its batch is {self.reached!r}")
         optimizer = BY_NAME.get(rule["optimizer"])
@@ -158,8 +165,13 @@ class Epoch:
         name = saved.settings["engine"]
         if name not in engines.NAMES:
             raise ValueError(f"there is no engine {name!r}")
-        theta = np.zeros(parameters.count(built.sizes), built.dtype)
-        self.engine = engines.create(name, built, theta, examples, self.batch_size, optimizer(1.0, **rule["rates"]))
+        theta, smoothing = np.zeros(parameters.count(built.sizes), built.dtype), rule["label_smoothing"]
+        checkpoints.check_like(smoothing, 0.0, "label_smoothing")
+        self.smoothed = targets.smoothed(examples, classes, built, smoothing)
+        self.engine = engines.create(
+            name, built, theta, self.smoothed, self.batch_size, optimizer(1.0, **rule["rates"]),
+            _regularization(rule["regularization"]),
+        )  # fmt: skip
         for state in (run["engine"], self.opening):
             if state is not None:
                 checkpoints.check_like(state, self.engine.save_state(), "engine")
@@ -184,20 +196,48 @@ class Epoch:
             self.engine.restore_state(self.opening)
         m = self.batch_size
         trainer = Trainer(self.engine, m, self.decay)
-        trainer.run_epoch(self.number, self.rows[: batch * m], self.etas[:batch], first=first)
+        trainer.run_epoch(self.number, self.rows[: batch * m], self.etas[:batch], first=first, step=self.step)
         rows, sizes = self.rows[batch * m : (batch + 1) * m], self.architecture.sizes
         biases, weights = parameters.views(sizes, self.engine.theta())
-        nabla_b, nabla_w = parameters.views(sizes, self.engine.gradient(rows) / len(rows))
         chosen = self.examples.take(rows)
+        counts = np.ones(len(rows)) if chosen.weights is None else chosen.weights
         X = chosen.X.toarray() if data.is_sparse(chosen.X) else chosen.X
+        X = X.astype(self.architecture.dtype, copy=False)
         Y = chosen.one_hot(sizes[-1], self.architecture.dtype)
-        Z, A = matrix.feedforward(self.architecture, biases, weights, X.astype(self.architecture.dtype, copy=False))
+        Z, A = matrix.feedforward(self.architecture, biases, weights, X)
         with np.errstate(over="ignore", invalid="ignore"):
             costs = np.asarray(self.architecture.cost.value(Z[-1], A[-1], Y), np.float64)
+        nabla_b, nabla_w = self._gradient(biases, weights, X, rows, counts, self.step + batch)
         return MiniBatch(
-            self.number, batch, self.n_batches, rows, float(self.etas[batch]), float(costs.mean()), costs,
+            self.number, batch, self.n_batches, rows, float(self.etas[batch]), float(np.mean(counts * costs)), costs,
             nabla_b, nabla_w, biases, weights,
         )  # fmt: skip
+
+    def _gradient(
+        self, biases: list, weights: list, X: np.ndarray, rows: np.ndarray, counts: np.ndarray, step: int
+    ) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """(nabla_b, nabla_w), the mean over the mini-batch, with dropout's masks: an example at a time."""
+        built, m = self.architecture, len(rows)
+        masks = dropout.masks(self.engine.regularization, step, m, built.sizes, built.dtype)
+        Y = self.smoothed.take(rows).one_hot(built.sizes[-1], built.dtype)
+        nabla_b, nabla_w = [np.zeros_like(b) for b in biases], [np.zeros_like(w) for w in weights]
+        for i in range(m):
+            here = {l: mask[i].reshape(-1, 1) for l, mask in masks.items()}
+            x, y = X[i].reshape(-1, 1), Y[i].reshape(-1, 1)
+            delta_b, delta_w = reference.backprop(built, biases, weights, x, y, masks=here)
+            for total, part in zip((*nabla_b, *nabla_w), (*delta_b, *delta_w), strict=True):
+                total += part.dtype.type(counts[i] / m) * part
+        return nabla_b, nabla_w
+
+
+def _regularization(saved: Any) -> Regularization:
+    """That of the run; the seed of dropout is part of the engine's state."""
+    expected = Regularization()
+    known = {name: getattr(expected, name) for name in ("l1", "max_norm", "dropout")}
+    checkpoints.check_like(saved, known, "regularization")
+    if not (saved["l1"] >= 0 and saved["max_norm"] > 0 and 0 <= saved["dropout"] < 1):
+        raise ValueError(f"its regularization is {saved}")
+    return replace(expected, **saved)
 
 
 def _rows(saved: checkpoints.Saved, n: int) -> np.ndarray:

@@ -29,7 +29,7 @@ from fastbp.engines import NAMES
 from fastbp.initializers import SCALES
 
 ROOT = Path(__file__).parent.parent
-COMMANDS = ("train", "evaluate", "predict", "plan", "info")
+COMMANDS = ("train", "replay", "evaluate", "predict", "plan", "info")
 KINDS = ("setosa", "versicolor", "virginica")
 # Small enough for the plain engine, which needs no compiler.
 QUICK = ("--engine", "reference", "--epochs", "3")
@@ -764,6 +764,78 @@ def test_main_is_the_program(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
 def test_a_warning_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     cli._show_warning(UserWarning("mind\nthe gap"), UserWarning, "file.py", 3)
     assert capsys.readouterr().err == "fastbp: note: mind the gap\n"
+
+
+# --- Checkpoints
+
+
+def without_times(document: dict) -> dict:
+    history = [{k: v for k, v in record.items() if "second" not in k} for record in document["history"]]
+    return {**document, "history": history, "seconds": None, "saved": None}
+
+
+@pytest.mark.parametrize(
+    "every", [(), ("--every", "2"), ("--every", "3epochs"), ("--every", "1batch"), ("--every", "1s")]
+)
+def test_a_resumed_training_ends_as_an_uninterrupted_one(folder: Path, every: tuple[str, ...]) -> None:
+    train = ("train", "--data", "iris.csv", "--engine", "reference", "--save", "whole.model")
+    whole = run_json(*train, "--epochs", 5)
+    half = run_json(*train[:-1], "half.model", "--epochs", 3, "--checkpoint", "c", *every)
+    assert without_times(half)["history"] == without_times(whole)["history"][:3]
+    rest = run_json(*train[:-1], "rest.model", "--epochs", 5, "--resume", "c", "--checkpoint", "c")
+    assert without_times(rest) == without_times(whole)
+    assert (folder / "rest.model").read_bytes() == (folder / "whole.model").read_bytes()
+    lines = run("train", "--data", "iris.csv", "--engine", "reference", "--epochs", 6, "--resume", "c").stdout
+    assert "epoch 6/6" in lines and "epoch 5/6" not in lines
+    assert [path.name for path in folder.glob(".*")] == []
+
+
+def test_the_engine_of_a_resumed_training_is_the_checkpoint_s(folder: Path) -> None:
+    run("train", "--data", "iris.csv", *QUICK, "--checkpoint", "c")
+    assert run_json("train", "--data", "iris.csv", "--epochs", 4, "--resume", "c")["engine"] == "reference"
+
+
+def test_checkpoints_that_are_refused(folder: Path) -> None:
+    train = ("train", "--data", "iris.csv", *QUICK)
+    run(*train, "--checkpoint", "c", "--save", "m")
+    before = (folder / "c").read_bytes()
+    message = fail(*train, "--resume", "c", "--eta", "0.3")
+    assert "belongs to another run: optimizer is SGD(eta=0.05" in message
+    assert message.endswith("Give the first command's options")
+    assert "X holds other values" in fail(*train, "--resume", "c", "--scaling", "none")
+    assert fail(*train, "--resume", "none").startswith("there is no file none; a checkpoint comes from --checkpoint")
+    assert "kind 'fastbp-model'" in fail(*train, "--resume", "m")
+    assert "would overwrite a file of kind 'fastbp-model'" in fail(*train, "--checkpoint", "m")
+    assert "would overwrite what is read" in fail(*train, "--checkpoint", "iris.csv")
+    assert "both name c" in fail(*train, "--checkpoint", "c", "--save", "c")
+    assert "there is no folder" in fail(*train, "--checkpoint", "no/c")
+    assert (folder / "c").read_bytes() == before
+    assert "give that too" in usage_error(*train, "--every", "2")
+    for every in ("0", "-1", "x", "2weeks", "1.5", "1.5batches", "s", "nans", "2e9s"):
+        assert "is not a number of epochs (2), mini-batches" in usage_error(
+            *train, "--checkpoint", "c", "--every", every
+        )
+    (folder / "c").write_bytes(before[:-1])
+    assert "cut short" in fail(*train, "--resume", "c")
+
+
+def test_replay(folder: Path) -> None:
+    train = ("train", "--data", "iris.csv", *QUICK, "--batch-size", "7")
+    run(*train, "--checkpoint", "c")
+    page = run("replay", "c", "--batch", 2, "--data", "iris.csv").stdout
+    assert page.startswith("epoch 4, mini-batch 2, 7 in an epoch (from 1)\neta 0.05, cost ")
+    document = run_json("replay", "c", "--batch", 2, "--data", "iris.csv")
+    assert (document["epoch"], document["batch"], document["batches"]) == (4, 2, 7)
+    assert len(document["rows"]) == len(document["costs"]) == 7
+    assert [layer["layer"] for layer in document["layers"]] == [2, 3]
+    for row in document["rows"]:
+        assert re.search(rf"^ *{row} ", page, re.MULTILINE)
+    assert fail("replay", "c", "--batch", 8, "--data", "iris.csv") == "--batch 8: epoch 4 has the mini-batches 1 to 7"
+    assert "--batch" in usage_error("replay", "c", "--batch", 0)
+    assert "64 features" in fail("replay", "c", "--batch", 1)
+    message = fail("replay", "c", "--batch", 1, "--data", "iris.csv", "--validation", "0.5")
+    assert "is of a run on other data: examples differs" in message
+    assert fail("replay", "none", "--batch", 1).startswith("there is no file none; a checkpoint comes from")
 
 
 # --- Ctrl-C, in process
