@@ -3,10 +3,12 @@
 import contextlib
 import copy
 import errno
+import json
 import os
 import random
 import re
 import shutil
+import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -15,9 +17,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from docs_blocks import python_blocks
 from faults import CALLS, FAULTS, Watched, fail_at
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numba.core.config import DISABLE_JIT
 
 import fastbp
 from fastbp import checkpoint as checkpoints
@@ -25,6 +29,7 @@ from fastbp import container, identity, safefile, training
 from fastbp.engines import matrix
 from fastbp.errors import CheckpointError, ModelFileError
 
+ROOT = Path(__file__).resolve().parents[1]
 ENGINES = ("reference", "matrix", "fused")
 N, BATCHES = 43, 9
 
@@ -817,3 +822,37 @@ def test_ctrl_c_goes_on_where_the_disk_is_full(tmp_path: Path, monkeypatch: pyte
     monkeypatch.undo()
     assert train is matrix.MatrixEngine.train
     assert checkpoints.load(path).state["run"]["step"] == 0
+
+
+# The documentation, and real kills
+
+
+@pytest.mark.skipif(DISABLE_JIT, reason="too slow without compiled kernels")
+def test_the_examples_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    for block in python_blocks(ROOT / "docs" / "checkpoints.md"):
+        block.run(names)
+    assert names["found"].batch == 12
+
+
+def test_a_few_kills(tmp_path: Path) -> None:
+    """A short run of the script that made docs/kill-resume.json."""
+    engines = "reference,matrix" if DISABLE_JIT else "fused,matrix"
+    counts = tmp_path / "counts.json"
+    command = [sys.executable, str(ROOT / "tests" / "kill_resume.py"), "--kills", "16", "--engines", engines]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, "--json", str(counts)], env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(counts.read_text())
+    assert (found["kills"], found["differing"]) == (16, 0)
+    assert sum(each["resumed"] for each in found["engines"].values()) >= 8
+
+
+def test_the_long_run_of_kills_that_is_published() -> None:
+    found = json.loads((ROOT / "docs" / "kill-resume.json").read_text(encoding="utf-8"))
+    assert found["kills"] >= 200 and found["differing"] == 0
+    page = (ROOT / "docs" / "checkpoints.md").read_text(encoding="utf-8")
+    assert f"{found['kills']} kills" in page

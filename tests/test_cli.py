@@ -154,9 +154,10 @@ def test_help_names_what_the_tables_hold() -> None:
 
 
 def example_lines() -> list[str]:
-    """The command lines of all help pages and of docs/cli.md, each once, in an order in which files come to be."""
+    """The command lines of all help pages and of the docs, each once, in an order in which files come to be."""
     pages = [run(*command, "--help").stdout for command in ((), *((name,) for name in COMMANDS))]
-    text = "\n".join([*pages, (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")])
+    docs = [(ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("cli.md", "checkpoints.md")]
+    text = "\n".join([*pages, *docs])
     lines = re.findall(r"^(?:   |\$ )(.*fastbp .+)$", text.replace("\\\n", " "), re.MULTILINE)
     assert len(lines) > 25
     return [*sorted(dict.fromkeys(lines), key=lambda line: "train" not in line)]
@@ -780,7 +781,9 @@ def without_times(document: dict) -> dict:
 def test_a_resumed_training_ends_as_an_uninterrupted_one(folder: Path, every: tuple[str, ...]) -> None:
     train = ("train", "--data", "iris.csv", "--engine", "reference", "--save", "whole.model")
     whole = run_json(*train, "--epochs", 5)
-    half = run_json(*train[:-1], "half.model", "--epochs", 3, "--checkpoint", "c", *every)
+    half = run_json(
+        *train[:-1], "half.model", "--epochs", 3, "--checkpoint", "c", *(("--every", every) if every else ())
+    )
     assert without_times(half)["history"] == without_times(whole)["history"][:3]
     rest = run_json(*train[:-1], "rest.model", "--epochs", 5, "--resume", "c", "--checkpoint", "c")
     assert without_times(rest) == without_times(whole)
@@ -866,6 +869,8 @@ def test_ctrl_c_keeps_what_was_learned_where_the_user_wanted_it(folder: Path, mo
     message = interrupt(*train, "--save", "h.model")
     assert message == "fastbp: stopped after 5 of 9 epochs; the network so far is in h.model\n"
     assert run_json("evaluate", "h.model", "--data", "houses.csv")["score"] > 0.5  # in the unit of the prices
+    message = interrupt(*train, "--checkpoint", "c")
+    assert message == "fastbp: stopped after 5 of 9 epochs; the same command with --resume c goes on\n"
     stop_after(monkeypatch, 0)
     assert "before the first epoch was over; nothing was saved" in interrupt(*train, "--save", "other.model")
     assert not (folder / "other.model").exists()
