@@ -804,7 +804,7 @@ def test_checkpoints_that_are_refused(folder: Path) -> None:
     before = (folder / "c").read_bytes()
     message = fail(*train, "--resume", "c", "--eta", "0.3")
     assert "belongs to another run: optimizer is SGD(eta=0.05" in message
-    assert message.endswith("Give the first command's options")
+    assert message.endswith("Give the options of the first command")
     assert "X holds other values" in fail(*train, "--resume", "c", "--scaling", "none")
     assert fail(*train, "--resume", "none").startswith("there is no file none; a checkpoint comes from --checkpoint")
     assert "kind 'fastbp-model'" in fail(*train, "--resume", "m")
@@ -835,7 +835,7 @@ def test_replay(folder: Path) -> None:
         assert re.search(rf"^ *{row} ", page, re.MULTILINE)
     assert fail("replay", "c", "--batch", 8, "--data", "iris.csv") == "--batch 8: epoch 4 has the mini-batches 1 to 7"
     assert "--batch" in usage_error("replay", "c", "--batch", 0)
-    assert "64 features" in fail("replay", "c", "--batch", 1)
+    assert "X has shape (1442, 64), but the network takes 4 features" in fail("replay", "c", "--batch", 1)
     message = fail("replay", "c", "--batch", 1, "--data", "iris.csv", "--validation", "0.5")
     assert "is of a run on other data: examples differs" in message
     assert fail("replay", "none", "--batch", 1).startswith("there is no file none; a checkpoint comes from")
