@@ -152,6 +152,12 @@ class Engine(StrEnum):
     fused = "fused"
 
 
+class ScheduleKind(StrEnum):
+    constant = "constant"
+    cosine = "cosine"
+    halve = "halve"
+
+
 class Dtype(StrEnum):
     float64 = "float64"
     float32 = "float32"
@@ -401,6 +407,25 @@ def train(
     lmbda: Annotated[
         float, option(TRAINING, "--lmbda", "X", "The book's L2 regularisation.", "0", callback=_at_least(0))
     ] = 0.0,
+    schedule: Annotated[
+        ScheduleKind,
+        option(TRAINING, "--schedule", "KIND", "Of the step size: cosine down to 0, or halved when stuck.", "constant"),
+    ] = ScheduleKind.constant,
+    patience: Annotated[
+        int | None,
+        option(
+            TRAINING,
+            "--patience",
+            "N",
+            "Stop after N epochs without a better score; keep the best.",
+            "all epochs",
+            callback=_at_least(1),
+        ),
+    ] = None,
+    dropout: Annotated[
+        float,
+        option(TRAINING, "--dropout", "SHARE", "Of hidden units left out at each step.", "0", callback=_share(0.9)),
+    ] = 0.0,
     seed: Annotated[
         int, option(TRAINING, "--seed", "N", "Of the first weights and the order.", "0", callback=_at_least(0))
     ] = 0,
@@ -461,6 +486,9 @@ def train(
             batch_size=batch_size,
             eta=eta,
             lmbda=lmbda,
+            schedule=schedule.value,
+            patience=patience,
+            dropout=dropout,
             save=save,
             plot=plot,
             as_json=as_json,

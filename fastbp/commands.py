@@ -23,7 +23,9 @@ from fastbp.errors import DivergenceError, FastbpError
 from fastbp.judging import Judge
 from fastbp.lessons import Lesson
 from fastbp.network import Network, load
+from fastbp.schedules import Cosine, HalveWhenStuck, Schedule
 from fastbp.sources import Rows
+from fastbp.stopping import EarlyStopping
 
 # The training cost of a plot is judged on at most so many rows, spread evenly over the data.
 _SAMPLE = 10_000
@@ -81,6 +83,9 @@ class TrainOptions:
     batch_size: int
     eta: float | None
     lmbda: float
+    schedule: str
+    patience: int | None
+    dropout: float
     save: Path | None
     plot: Path | None
     as_json: bool
@@ -100,6 +105,9 @@ def train(data: DataOptions, shape: NetworkOptions, options: TrainOptions) -> No
     network = _build(shape, rows, classes)
     lesson = lessons.prepare(rows, classes, network, options.validation, options.scaling)
     eta = _usual_eta(network, classes) if options.eta is None else options.eta
+    if lesson.held_out is None and (options.patience is not None or options.schedule == "halve"):
+        what = "--schedule halve" if options.patience is None else "--patience"
+        raise ValueError(f"{what} judges on rows held out; drop --validation 0")
     facts = {
         **_data_facts(rows, lesson, lessons.is_a_guess(rows, options.task)),
         **_network_facts(network),
@@ -107,6 +115,9 @@ def train(data: DataOptions, shape: NetworkOptions, options: TrainOptions) -> No
         "batch_size": options.batch_size,
         "eta": eta,
         "lmbda": options.lmbda,
+        "schedule": options.schedule,
+        "patience": options.patience,
+        "dropout": options.dropout,
         "seed": shape.seed,
     }
     if not options.as_json:
@@ -116,8 +127,10 @@ def train(data: DataOptions, shape: NetworkOptions, options: TrainOptions) -> No
         network.engine = _engine_for_once(network, lesson, options)
     try:
         history = network.fit(
-            lesson.X, lesson.y, epochs=options.epochs, batch_size=options.batch_size, eta=eta, lmbda=options.lmbda,
-            validation_data=lesson.held_out, callbacks=[teller], verbose=None if teller.with_bar else False,
+lesson.X, lesson.y, epochs=options.epochs, batch_size=options.batch_size, eta=_schedule(eta, options),
+            lmbda=options.lmbda, dropout=options.dropout, validation_data=lesson.held_out,
+            early_stopping=None if options.patience is None else EarlyStopping(patience=options.patience),
+            callbacks=[teller], verbose=None if teller.with_bar else False,
             checkpoint=options.checkpoint, resume=options.resume,
         )  # fmt: skip
     except KeyboardInterrupt as interrupt:
@@ -128,6 +141,7 @@ def train(data: DataOptions, shape: NetworkOptions, options: TrainOptions) -> No
         network.engine = shape.engine
     lesson.finish(network)
     facts |= {"engine": history.engine, "result": _result(network, lesson), "history": teller.records}
+    facts |= {"ended": history.ended, "best_epoch": None if history.best_epoch is None else history.best_epoch + 1}
     if options.save is not None:
         network.save(options.save)
     if options.plot is not None:
@@ -141,6 +155,13 @@ def train(data: DataOptions, shape: NetworkOptions, options: TrainOptions) -> No
     reports.closing(facts)
     if rows.name == "digits" and rows.test is not None and lesson.held_out is not None:
         reports.mistakes(rows.test[0], rows.test[1], network.predict(lesson.held_out[0]))
+
+
+def _schedule(eta: float, options: TrainOptions) -> float | Schedule:
+    """The step size as it shall change: not at all, down to 0 over the epochs, or halved when the score is stuck."""
+    if options.schedule == "cosine":
+        return Cosine(eta, options.epochs)
+    return HalveWhenStuck(eta) if options.schedule == "halve" else eta
 
 
 def _in_epochs_from_1(error: DivergenceError, eta: float) -> FastbpError:

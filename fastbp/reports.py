@@ -104,10 +104,13 @@ def closing(facts: dict[str, Any]) -> None:
     compiling = first > max(1.0, 3 * last)
     print(_verdict(facts["result"]))
     print(
-        f"{_counted(facts['epochs'], 'epoch')} in {_duration(seconds)} in the {facts['engine']} engine"
+        f"{_counted(len(facts['history']), 'epoch')} in {_duration(seconds)} in the {facts['engine']} engine"
         f"{' (compiled for the first time)' if compiling else ''}; "
         f"{_duration(facts['seconds'])} in all"
     )
+    if facts["ended"] is not None:
+        kept = "" if facts["best_epoch"] is None else f"; the network is that of epoch {facts['best_epoch']}"
+        print(f"ended by {facts['ended']}{kept}")
     if facts["saved"] is not None:
         print(f"saved in {facts['saved']}")
     if facts["plot"] is not None:

@@ -528,6 +528,46 @@ def test_info_has_what_a_bug_report_needs() -> None:
         assert re.search(rf"^{name} +\S", text, re.MULTILINE)
 
 
+# --- Schedules, early stopping, dropout
+
+
+def test_patience_stops_and_keeps_the_best(folder: Path) -> None:
+    options = ["train", "--data", "iris.csv", "--epochs", 60, "--eta", 1e-9, "--patience", 3]
+    lines = run(*options).stdout.splitlines()
+    assert "ended by early stopping; the network is that of epoch 1" in lines
+    assert any(line.startswith("4 epochs in ") for line in lines)
+    facts = run_json(*options)
+    assert (facts["ended"], facts["best_epoch"], len(facts["history"])) == ("early stopping", 1, 4)
+    assert facts["result"]["score"] == facts["history"][0]["validation_score"]
+
+
+def test_schedules_of_the_step_size(folder: Path) -> None:
+    etas = {
+        kind: [
+            record["eta"]
+            for record in run_json("train", "--data", "iris.csv", "--epochs", 4, "--eta", 0.2, "--schedule", kind)[
+                "history"
+            ]
+        ]
+        for kind in ("constant", "cosine", "halve")
+    }
+    assert etas["constant"] == etas["halve"] == [0.2] * 4
+    assert etas["cosine"] == pytest.approx([0.2, 0.1 + 0.1 * 0.5**0.5, 0.1, 0.1 - 0.1 * 0.5**0.5])
+
+
+def test_dropout_changes_the_training_and_repeats(folder: Path) -> None:
+    costs = [
+        run_json("train", "--data", "iris.csv", *QUICK, "--dropout", share)["result"]["cost"] for share in (0, 0.5, 0.5)
+    ]
+    assert costs[0] != costs[1] == costs[2]
+
+
+@pytest.mark.parametrize("options", [["--patience", 3], ["--schedule", "halve"]])
+def test_what_judges_needs_rows_held_out(folder: Path, options: list) -> None:
+    error = fail("train", "--data", "iris.csv", *QUICK, *options, "--validation", 0)
+    assert f"{' '.join(map(str, options)).removesuffix(' 3')} judges on rows held out; drop --validation 0" in error
+
+
 # --- The plot
 
 
