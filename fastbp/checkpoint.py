@@ -300,7 +300,9 @@ def take_up(saved: Saved, run: Run, present: Mapping[str, Any]) -> None:
 # What to do where one of the settings differs.
 _REMEDIES = {
     "engine": "make the network with that engine=, or with engine='auto'",
-    "threads": "set OPENBLAS_NUM_THREADS, or MKL_NUM_THREADS, to that number before Python starts",
+    "layout": "this processor has vectors of another length; resume on one like that of the first run",
+    "threads": "set OMP_NUM_THREADS to the checkpoint's threads before Python starts",
+    "BLAS threads": "set OPENBLAS_NUM_THREADS (or MKL_NUM_THREADS) to the checkpoint's before Python starts",
     "dtype": "make the network with that dtype=",
 }
 
@@ -309,6 +311,8 @@ def _refuse_another_run(saved: Saved, present: Mapping[str, Any]) -> None:
     names = [name for name in {**present, **saved.settings} if saved.settings.get(name) != present.get(name)]
     if not names:
         return
+    if len(names) > 1 and "layout" in names:  # it follows from the others
+        names.remove("layout")
     shown = "; ".join(_difference(name, saved.settings.get(name), present.get(name)) for name in names)
     remedies = [_REMEDIES[name] for name in names if name in _REMEDIES]
     raise CheckpointError(

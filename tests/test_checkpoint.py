@@ -399,6 +399,15 @@ def test_other_threads_are_refused(kept: Path, monkeypatch: pytest.MonkeyPatch) 
         fit(network(), resume=kept, **KEPT)
 
 
+def test_a_processor_with_longer_vectors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fused engine packs parameters by the length of the processor's vectors, as a file from elsewhere shows."""
+    path, settings_of = tmp_path / "c", identity.settings
+    fit(network(), checkpoint=fastbp.Checkpoint(path))
+    monkeypatch.setattr(identity, "settings", lambda *given: {**settings_of(*given), "layout": "longer"})
+    with pytest.raises(CheckpointError, match=r"layout is .* but longer here. this processor has vectors of another"):
+        fit(network(), resume=path)
+
+
 def test_other_versions_are_told(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = identity.versions()
     monkeypatch.setattr(identity, "versions", lambda: {**now, "numpy": "0.1"})
