@@ -1,6 +1,6 @@
 """Kill a training run with SIGKILL at random moments, resume it, and compare the end with that of a run left alone.
 
-    python tests/kill_resume.py --kills 300 --json docs/kill-resume.json     # minutes
+    python tests/kill_resume.py --kills 300 --json docs/kill-resume.json --page docs/checkpoints.md     # minutes
     python tests/kill_resume.py --kills 12                                    # what the tests run, some seconds
 
 After each kill the checkpoint that is there is resumed to the end in a process of its own, and parameters, history and
@@ -181,12 +181,40 @@ def campaign(engine: str, kills: int, seed: int, folder: Path) -> Counter[str]:
     return found
 
 
+MARKS = "<!-- kills:begin -->\n", "<!-- kills:end -->"
+
+
+def paragraph(counts: dict[str, Any]) -> str:
+    """What docs/checkpoints.md says of the counts."""
+    engines = counts["engines"]
+    total = Counter[str]()
+    for found in engines.values():
+        total.update({name: count for name, count in found.items() if name != "dropout"})
+    dropout = [name for name in sorted(engines) if engines[name]["dropout"]]
+    return (
+        f"`tests/kill_resume.py` kills training with SIGKILL at random moments, with Adam, a schedule, early stopping, "
+        f"an L2\nterm, a callback with a state, and dropout ({', '.join(dropout)}). The last long run: "
+        f"{counts['kills']} kills ({', '.join(sorted(engines))}),\n{total['in mid-save']} of them in the middle of a save, "
+        f"{total['resumed']} resumed to the end, {total['resumed in mid-epoch']} of these from mid-epoch: "
+        f"{counts['differing']} ended in\nother bits, {total['strays that stayed']} stray files stayed. Counts: "
+        f"[kill-resume.json](kill-resume.json).\n"
+    )
+
+
+def write_page(page: Path, counts: dict[str, Any]) -> None:
+    text = page.read_text(encoding="utf-8")
+    before, rest = text.split(MARKS[0])
+    _, after = rest.split(MARKS[1])
+    page.write_text(f"{before}{MARKS[0]}{paragraph(counts)}{MARKS[1]}{after}", encoding="utf-8")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description="Kill training runs, resume them, compare.")
     parser.add_argument("--kills", type=int, default=300, help="kills in all, over the engines")
     parser.add_argument("--engines", default=",".join(ENGINES), help="fused,matrix,reference")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="write the counts there, added to those of earlier calls")
+    parser.add_argument("--page", type=Path, help="and the paragraph on them there")
     options = parser.parse_args()
     engines = options.engines.split(",")
     before = json.loads(options.json.read_text()) if options.json and options.json.exists() else {"engines": {}}
@@ -205,6 +233,8 @@ def main() -> int:
         before["kills"] = sum(each["kills"] for each in before["engines"].values())
         before["differing"] = sum(each["differing"] for each in before["engines"].values())
         options.json.write_text(json.dumps(before, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+    if options.page:
+        write_page(options.page, before)
     return 0
 
 
