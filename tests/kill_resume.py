@@ -193,9 +193,9 @@ def paragraph(counts: dict[str, Any]) -> str:
         total.update({name: count for name, count in found.items() if name != "dropout"})
     dropout = [name for name in sorted(engines) if engines[name]["dropout"]]
     text = (
-        f"`tests/kill_resume.py` kills training with SIGKILL at random moments, with Adam, a schedule, early stopping, "
-        f"an L2 term, a callback with a state, and dropout ({', '.join(dropout)}). The last long run: {counts['kills']} "
-        f"kills ({', '.join(sorted(engines))}), {total['in mid-save']} of them in the middle of a save; "
+        f"`tests/kill_resume.py` kills training with SIGKILL at random moments, with Adam, a schedule, early "
+        f"stopping, L2, a callback with a state, and dropout ({', '.join(dropout)}). The last long run: "
+        f"{counts['kills']} kills ({', '.join(sorted(engines))}), {total['in mid-save']} of them in the middle of a save; "
         f"{total['resumed']} resumed to the end, {total['resumed in mid-epoch']} of these from mid-epoch; "
         f"{counts['differing']} ended in other bits, and {total['strays that stayed']} stray files stayed. Counts: "
         f"[kill-resume.json](kill-resume.json)."
