@@ -301,8 +301,7 @@ def take_up(saved: Saved, run: Run, present: Mapping[str, Any]) -> None:
 _REMEDIES = {
     "engine": "make the network with that engine=, or with engine='auto'",
     "layout": "this processor has vectors of another length; resume on one like that of the first run",
-    "threads": "set OMP_NUM_THREADS to the checkpoint's threads before Python starts",
-    "BLAS threads": "set OPENBLAS_NUM_THREADS (or MKL_NUM_THREADS) to the checkpoint's before Python starts",
+    "threads": "set OPENBLAS_NUM_THREADS (or MKL_NUM_THREADS) to that number before Python starts",
     "dtype": "make the network with that dtype=",
 }
 

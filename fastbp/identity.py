@@ -33,8 +33,7 @@ def settings(
         "dtype": built.dtype.name,
         "engine": run.engine.name,
         "layout": describe({name: array.shape for name, array in run.engine.save_state().items()}),
-        "threads": getattr(run.engine, "threads", 1),
-        "BLAS threads": threads.of_blas(),
+        "threads": threads.of_blas(),  # those of compiled code change no bit
         **{name: describe(value) for name, value in arguments.items()},
         "shuffler": _kind_of_shuffle(run),
         "callbacks": [type(callback).__qualname__ for callback in run.callbacks],

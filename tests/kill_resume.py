@@ -195,7 +195,7 @@ def paragraph(counts: dict[str, Any]) -> str:
     text = (
         f"`tests/kill_resume.py` kills training with SIGKILL at random moments, with Adam, a schedule, early "
         f"stopping, L2, a callback with a state, and dropout ({', '.join(dropout)}). The last long run: "
-        f"{counts['kills']} kills ({', '.join(sorted(engines))}), {total['in mid-save']} of them in the middle of a save; "
+        f"{counts['kills']} kills ({', '.join(sorted(engines))}), {total['in mid-save']} of them in mid-save; "
         f"{total['resumed']} resumed to the end, {total['resumed in mid-epoch']} of these from mid-epoch; "
         f"{counts['differing']} ended in other bits, and {total['strays that stayed']} stray files stayed. Counts: "
         f"[kill-resume.json](kill-resume.json)."

@@ -11,7 +11,7 @@ import numpy as np
 from fastbp import kernels, parameters, threads
 from fastbp.architecture import Architecture
 from fastbp.data import Examples, is_sparse
-from fastbp.engines.plan import SPARSE_BELOW
+from fastbp.engines import plan
 from fastbp.optimizers import Optimizer
 from fastbp.regularization import NONE, Regularization, seed_state, with_seed
 
@@ -49,7 +49,9 @@ class FusedEngine:
         kernels.pack(self.shape, theta, self.packed)
         memory = optimizer.remember(self.packed.size, dtype)
         gradient = aligned_zeros(self.packed.size if optimizer.code else 0, dtype)
-        self.threads = 1
+        self.pace, self.prediction_pace = (
+            threads.Pace(plan.most_threads(architecture, rows)) for rows in (batch_size, PREDICTION_BLOCK)
+        )
         self.steps = kernels.Steps(
             optimizer.code,
             np.array(optimizer.coefficients),
@@ -60,13 +62,15 @@ class FusedEngine:
         )
 
     def train(self, order: np.ndarray, eta: np.ndarray, decay: float, step: int = 0) -> None:
-        network = self.shape, self.packed, self.scale
-        self._run(kernels.TRAIN, *network, self.work, self.data, order, self.batch_size, self.packed, eta, decay)
+        network, m = (self.shape, self.packed, self.scale), self.batch_size
+        for first, last, count in self.pace.pieces(len(eta)):
+            rows, steps = order[first * m : last * m], eta[first:last]
+            self._run(count, kernels.TRAIN, *network, self.work, self.data, rows, m, self.packed, steps, decay)
 
     def gradient(self, rows: np.ndarray) -> np.ndarray:
         nabla = np.zeros_like(self.packed)
         network = self.shape, self.packed, self.scale
-        self._run(kernels.DIFFERENTIATE, *network, self.work, self.data, rows, self.batch_size, nabla)
+        self._run(1, kernels.DIFFERENTIATE, *network, self.work, self.data, rows, self.batch_size, nabla)
         return self._unpack(nabla, np.ones_like(self.scale))
 
     def prepare(self, examples: Examples) -> tuple[int, kernels.Data]:
@@ -82,10 +86,12 @@ class FusedEngine:
             packed, scale = self._written_out(), np.ones_like(scale)
         each = 2 * parameters.count(self.architecture.sizes)
         at_once = block * max(1, PREDICTION_FLOPS // (each * block))
-        for first in range(0, n, at_once):  # back to Python now and then: Ctrl-C
-            rows = np.arange(first, min(first + at_once, n))
-            result = out[first : first + at_once].reshape(-1)
-            self._run(kernels.PREDICT, shape, packed, scale, work, data, rows, block, result)
+        for start in range(0, n, at_once):  # back to Python now and then: Ctrl-C
+            stop = min(start + at_once, n)
+            for first, last, count in self.prediction_pace.pieces(-(-(stop - start) // block)):
+                rows = np.arange(start + first * block, min(start + last * block, stop))
+                result = out[rows[0] : rows[-1] + 1].reshape(-1)
+                self._run(count, kernels.PREDICT, shape, packed, scale, work, data, rows, block, result)
         return out
 
     def _written_out(self) -> np.ndarray:
@@ -96,6 +102,7 @@ class FusedEngine:
 
     def _run(
         self,
+        count: int,
         task: int,
         shape: kernels.Shape,
         packed: np.ndarray,
@@ -113,7 +120,7 @@ class FusedEngine:
             task, shape, packed, scale, work, data, order, batch_size, eta.astype(dtype), dtype.type(decay),
             self.steps, result,
         )  # fmt: skip
-        threads.run_together(self.threads, lambda me, sync: kernels.run(*arguments, me, self.threads, sync))
+        threads.run_together(count, lambda me, sync: kernels.run(*arguments, me, count, sync))
 
     def _unpack(self, packed: np.ndarray, scale: np.ndarray) -> np.ndarray:
         theta = np.empty(parameters.count(self.architecture.sizes), packed.dtype)
@@ -231,7 +238,7 @@ def compress(X: Any, dtype: np.dtype) -> Any:
     X = np.ascontiguousarray(X, None if X.dtype.name in ("float32", "float64") else dtype)
     flat, counts = _writable(X.reshape(-1)), np.empty(len(X), np.int64)
     kernels.count_nonzeros(flat, *X.shape, counts)
-    if counts.sum() >= SPARSE_BELOW * X.size:
+    if counts.sum() >= plan.SPARSE_BELOW * X.size:
         return X
     indptr = np.concatenate([[0], np.cumsum(counts)])
     room = int(indptr[-1]) + X.shape[1]
