@@ -395,7 +395,7 @@ def test_another_run_is_refused(kept: Path, options: dict, make: dict, message: 
 def test_other_threads_are_refused(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fastbp.threads.of_blas", lambda: 77)
     with pytest.raises(
-        CheckpointError, match=r"threads is .* in the checkpoint, but 77 here\. set OPENBLAS_NUM_THREADS"
+        CheckpointError, match=r"threads is .* in the checkpoint, but 77 here\. set OPENBLAS"
     ):
         fit(network(), resume=kept, **KEPT)
 
