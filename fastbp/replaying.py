@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fastbp import checkpoint as checkpoints
-from fastbp import data, dropout, engines, identity, models, parameters, streams, targets
+from fastbp import data, dropout, engines, identity, models, parameters, resuming, streams, targets
 from fastbp.architecture import Architecture
 from fastbp.engines import matrix, reference
 from fastbp.errors import CheckpointError
@@ -101,12 +100,12 @@ def replay(path: str | os.PathLike[str], X: Any, y: Any, *, batch: int) -> MiniB
 
 def open_epoch(path: str | os.PathLike[str], X: Any, y: Any) -> "Epoch":
     """The epoch that a checkpoint is in; see `replay`."""
-    saved = checkpoints.load(path)
-    with checkpoints.as_file_error(saved.path):
+    saved = resuming.load(path)
+    with resuming.as_file_error(saved.path):
         built = _architecture(saved)
     examples, classes = data.read_examples(built, X, y)
     _check_data(saved, examples, classes)
-    with checkpoints.as_file_error(saved.path):
+    with resuming.as_file_error(saved.path):
         weights = saved.state["rule"]["weights"]
         if weights is not None:
             examples = replace(examples, weights=data.as_weights(weights, len(examples), "weights"))
@@ -115,12 +114,12 @@ def open_epoch(path: str | os.PathLike[str], X: Any, y: Any) -> "Epoch":
 
 def architecture_in(path: str | os.PathLike[str]) -> Architecture:
     """The make of the network whose run a checkpoint holds. Raises as `replay` does."""
-    saved = checkpoints.load(path)
-    with checkpoints.as_file_error(saved.path):
+    saved = resuming.load(path)
+    with resuming.as_file_error(saved.path):
         return _architecture(saved)
 
 
-def _architecture(saved: checkpoints.Saved) -> Architecture:
+def _architecture(saved: resuming.Saved) -> Architecture:
     if saved.state["rule"]["by_name"] is not True:
         raise CheckpointError(
             f"{saved.path} is of a network with functions of your own, which no file can hold; it can be resumed, by "
@@ -129,7 +128,7 @@ def _architecture(saved: checkpoints.Saved) -> Architecture:
     return models.architecture_of(saved.settings)
 
 
-def _check_data(saved: checkpoints.Saved, examples: data.Examples, classes: np.ndarray | None) -> None:
+def _check_data(saved: resuming.Saved, examples: data.Examples, classes: np.ndarray | None) -> None:
     for name, value in identity.of_data(examples, classes).items():
         if saved.settings.get(name) != value:
             raise CheckpointError(f"{saved.path} is of a run on other data: {name} differs; give those of the run")
@@ -138,7 +137,7 @@ def _check_data(saved: checkpoints.Saved, examples: data.Examples, classes: np.n
 class Epoch:
     """The epoch that a checkpoint is in, in an engine of its own that stands at the checkpoint or at the beginning."""
 
-    def __init__(self, saved: checkpoints.Saved, built: Architecture, examples: data.Examples, classes: Any) -> None:
+    def __init__(self, saved: resuming.Saved, built: Architecture, examples: data.Examples, classes: Any) -> None:
         run, rule = saved.state["run"], saved.state["rule"]
         self.path = saved.path
         self.architecture, self.examples, self.opening = built, examples, saved.state["opening"]
@@ -149,10 +148,10 @@ class Epoch:
             raise ValueError(f"its batch_size is {self.batch_size!r}")
         self.n_batches = -(-len(self.rows) // self.batch_size)
         self.etas = rule["etas"]
-        checkpoints.check_like(self.etas, np.zeros(self.n_batches), "etas")
-        checkpoints.check_like(self.decay, 0.0, "decay")
+        resuming.check_like(self.etas, np.zeros(self.n_batches), "etas")
+        resuming.check_like(self.decay, 0.0, "decay")
         for name, value in (("epoch", self.number), ("step", run["step"])):
-            checkpoints.check_like(value, 0, name)
+            resuming.check_like(value, 0, name)
         self.step = run["step"] - run["batch"]
         if type(self.reached) is not int or not 0 <= self.reached <= self.n_batches:
             raise ValueError(f"its batch is {self.reached!r}")
@@ -166,7 +165,7 @@ class Epoch:
         if name not in engines.NAMES:
             raise ValueError(f"there is no engine {name!r}")
         theta, smoothing = np.zeros(parameters.count(built.sizes), built.dtype), rule["label_smoothing"]
-        checkpoints.check_like(smoothing, 0.0, "label_smoothing")
+        resuming.check_like(smoothing, 0.0, "label_smoothing")
         self.smoothed = targets.smoothed(examples, classes, built, smoothing)
         self.engine = engines.create(
             name, built, theta, self.smoothed, self.batch_size, optimizer(1.0, **rule["rates"]),
@@ -174,7 +173,7 @@ class Epoch:
         )  # fmt: skip
         for state in (run["engine"], self.opening):
             if state is not None:
-                checkpoints.check_like(state, self.engine.save_state(), "engine")
+                resuming.check_like(state, self.engine.save_state(), "engine")
         if self.reached and self.opening is None:
             raise ValueError("it does not hold the beginning of its epoch")
         self.engine.restore_state(run["engine"])
@@ -234,13 +233,13 @@ def _regularization(saved: Any) -> Regularization:
     """That of the run; the seed of dropout is part of the engine's state."""
     expected = Regularization()
     known = {name: getattr(expected, name) for name in ("l1", "max_norm", "dropout")}
-    checkpoints.check_like(saved, known, "regularization")
+    resuming.check_like(saved, known, "regularization")
     if not (saved["l1"] >= 0 and saved["max_norm"] > 0 and 0 <= saved["dropout"] < 1):
         raise ValueError(f"its regularization is {saved}")
     return replace(expected, **saved)
 
 
-def _rows(saved: checkpoints.Saved, n: int) -> np.ndarray:
+def _rows(saved: resuming.Saved, n: int) -> np.ndarray:
     """The order of the examples in the epoch; drawn here, from the saved random state, if the run had not drawn it."""
     run, rule = saved.state["run"], saved.state["rule"]
     rows = run["rows"] if run["begun"] is True else run["order"]["rows"]

@@ -29,8 +29,7 @@ from typing import Any
 import numpy as np
 
 import fastbp
-from fastbp import checkpoint as checkpoints
-from fastbp import identity, safefile
+from fastbp import identity, resuming, safefile
 
 ENGINES = ("fused", "matrix", "reference")
 N, EPOCHS, BATCH_SIZE = 120, 12, 6
@@ -173,7 +172,7 @@ def campaign(engine: str, kills: int, seed: int, folder: Path) -> Counter[str]:
             found["before the first checkpoint"] += 1
             continue
         shutil.copy(path, copy)
-        run = checkpoints.load(path).state["run"]  # this also removes what a killed save left
+        run = resuming.load(path).state["run"]  # this also removes what a killed save left
         found["strays that stayed"] += len(list(folder.glob(".run.checkpoint.*.tmp")))
         found["resumed in mid-epoch"] += run["batch"] > 0
         end = in_a_process(lambda: train(engine, dropout, None, path, copy), answer)

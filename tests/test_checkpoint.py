@@ -26,7 +26,7 @@ from numba.core.config import DISABLE_JIT
 
 import fastbp
 from fastbp import checkpoint as checkpoints
-from fastbp import container, identity, safefile, training
+from fastbp import container, identity, resuming, safefile, training
 from fastbp.engines import matrix
 from fastbp.errors import CheckpointError, ModelFileError
 
@@ -394,9 +394,7 @@ def test_another_run_is_refused(kept: Path, options: dict, make: dict, message: 
 
 def test_other_threads_are_refused(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fastbp.threads.of_blas", lambda: 77)
-    with pytest.raises(
-        CheckpointError, match=r"threads is .* in the checkpoint, but 77 here\. set OPENBLAS"
-    ):
+    with pytest.raises(CheckpointError, match=r"threads is .* in the checkpoint, but 77 here\. set OPENBLAS"):
         fit(network(), resume=kept, **KEPT)
 
 
@@ -497,13 +495,13 @@ def refuse_damage(blobs: Iterator[bytes | bytearray], path: Path, monkeypatch: p
     for blob in blobs:
         files.blob = blob
         try:
-            container.load(path, kind=checkpoints.KIND)
+            container.load(path, kind=resuming.KIND)
         except ModelFileError:
             count += 1
         else:
             pytest.fail(f"damage number {count} was not noticed")
     files.blob = good
-    checkpoints.load(path)
+    resuming.load(path)
     return count
 
 
@@ -530,9 +528,9 @@ def test_every_bit_flipped(tmp_path: Path, small: bytes, monkeypatch: pytest.Mon
 
 def forge(kept: Path, path: Path, change: Callable[[dict, dict], Any]) -> Path:
     """A sound file with other contents: change(tensors, metadata)."""
-    tensors, metadata = container.load(kept, kind=checkpoints.KIND)
+    tensors, metadata = container.load(kept, kind=resuming.KIND)
     change(tensors, metadata)
-    container.save(path, tensors, metadata, kind=checkpoints.KIND)
+    container.save(path, tensors, metadata, kind=resuming.KIND)
     return path
 
 
@@ -633,7 +631,7 @@ leaves = st.none() | st.booleans() | st.integers(-2, 2**70) | finite | st.text("
 @given(st.data())
 def test_any_change_of_a_checkpoint_is_refused_or_read(kept: Path, data: st.DataObject) -> None:
     """Whatever stands in the place of any part of the state: no other error, and no broken network."""
-    tensors, metadata = container.load(kept, kind=checkpoints.KIND)
+    tensors, metadata = container.load(kept, kind=resuming.KIND)
     places: list[tuple[Any, Any]] = []
 
     def walk(node: Any) -> None:
@@ -650,7 +648,7 @@ def test_any_change_of_a_checkpoint_is_refused_or_read(kept: Path, data: st.Data
     net, path = network(), kept.with_name("fuzzed")
     with warnings.catch_warnings(), contextlib.suppress(ModelFileError, CheckpointError):
         warnings.simplefilter("ignore")
-        container.save(path, tensors, metadata, kind=checkpoints.KIND)
+        container.save(path, tensors, metadata, kind=resuming.KIND)
         fit(net, resume=path, **KEPT)
     assert all(np.isfinite(w).all() for w in net.weights)
 
@@ -798,7 +796,7 @@ def test_ctrl_c_leaves_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with pytest.raises(KeyboardInterrupt):
         fit(network(), checkpoint=fastbp.Checkpoint(path, every_epochs=4))
     monkeypatch.undo()
-    assert checkpoints.load(path).state["run"]["step"] == 13
+    assert resuming.load(path).state["run"]["step"] == 13
     net, expected = network(), network()
     fit(net, resume=path)
     fit(expected)
@@ -809,7 +807,7 @@ def test_ctrl_c_in_a_callback_leaves_the_last_checkpoint(tmp_path: Path) -> None
     path = tmp_path / "c"
     with pytest.raises(KeyboardInterrupt):
         fit(network(), callbacks=[Stops()], checkpoint=fastbp.Checkpoint(path))
-    assert checkpoints.load(path).state["run"]["step"] == BATCHES
+    assert resuming.load(path).state["run"]["step"] == BATCHES
 
 
 def test_ctrl_c_goes_on_where_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -831,7 +829,7 @@ def test_ctrl_c_goes_on_where_the_disk_is_full(tmp_path: Path, monkeypatch: pyte
         fit(network(), checkpoint=fastbp.Checkpoint(path))
     monkeypatch.undo()
     assert train is matrix.MatrixEngine.train
-    assert checkpoints.load(path).state["run"]["step"] == 0
+    assert resuming.load(path).state["run"]["step"] == 0
 
 
 # The documentation, and real kills

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 import fastbp
-from fastbp import checkpoint as checkpoints
-from fastbp import container, training
+from fastbp import container, resuming, training
 from fastbp.errors import CheckpointError, ModelFileError
 
 ENGINES = ("reference", "matrix", "fused")
@@ -94,7 +93,7 @@ def test_shows_what_the_run_went_through(engine: str, name: str, tmp_path: Path,
         if "has no" in str(error):
             pytest.skip(str(error))
         raise
-    kept = checkpoints.load(path).state["run"]
+    kept = resuming.load(path).state["run"]
     assert kept["batch"] == 0  # the end of the run: the next epoch is drawn by replay
     net.fit(X, Y, epochs=5, batch_size=M, resume=path, **options)  # and by the run, when it goes on
     went = list(steps)
@@ -117,7 +116,7 @@ def test_any_mini_batch_of_an_epoch_under_way(
     monkeypatch.setattr(container, "save", once)
     net = fastbp.Network([5, 4, 3], seed=1, engine=engine)
     net.fit(X, Y, epochs=3, batch_size=M, checkpoint=fastbp.Checkpoint(path, every_batches=11), **OPTIONS[name])
-    run = checkpoints.load(path).state["run"]
+    run = resuming.load(path).state["run"]
     assert run["epoch"] == 1 and run["batch"] > 1
     went = list(steps)
     for batch in (0, 1, run["batch"], run["batch"] + 1):
@@ -237,13 +236,13 @@ def test_functions_of_the_user_s_own(tmp_path: Path) -> None:
     ],
 )
 def test_hostile_checkpoints(kept: Path, tmp_path: Path, where: str, value: Any, message: str) -> None:
-    tensors, metadata = container.load(kept, kind=checkpoints.KIND)
+    tensors, metadata = container.load(kept, kind=resuming.KIND)
     node, keys = metadata["state"], where.split("/")
     for key in keys[:-1]:
         node = dict(node["dict"])[key]
     assert keys[-1] in dict(node["dict"])
     node["dict"] = [[key, copy.deepcopy(value) if key == keys[-1] else old] for key, old in node["dict"]]
-    container.save(tmp_path / "c", tensors, metadata, kind=checkpoints.KIND)
+    container.save(tmp_path / "c", tensors, metadata, kind=resuming.KIND)
     with pytest.raises((ModelFileError, CheckpointError), match=message):
         fastbp.replay(tmp_path / "c", X, Y, batch=1)
 
