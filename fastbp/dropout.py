@@ -16,7 +16,7 @@ from fastbp.regularization import Regularization
 _GOLDEN, _MIX_1, _MIX_2 = (np.uint64(c) for c in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
 # A hash of 32 bits whose every input bit flips every output bit with probability close to 1/2: C. Wellons, "lowbias32"
 # (2018). Two keys in the place of none make a function of its own for each step and layer.
-HASH_1, HASH_2 = np.uint32(0x7FEB352D), np.uint32(0x846CA68B)
+_HASH_1, _HASH_2 = np.uint32(0x7FEB352D), np.uint32(0x846CA68B)
 
 
 def _mixed(z: np.ndarray) -> np.ndarray:
@@ -41,8 +41,8 @@ def threshold(rate: float) -> np.uint32:
 def mask(key: np.ndarray, m: int, n: int, rate: float, dtype: np.dtype) -> np.ndarray:
     """(m, n): 0 for the units that are dropped, by row of the mini-batch and unit, and 1/(1 - rate) for the others."""
     h = np.arange(m * n, dtype=np.uint32) + key[0]
-    h = (h ^ (h >> np.uint32(16))) * HASH_1 ^ key[1]
-    h = (h ^ (h >> np.uint32(15))) * HASH_2
+    h = (h ^ (h >> np.uint32(16))) * _HASH_1 ^ key[1]
+    h = (h ^ (h >> np.uint32(15))) * _HASH_2
     h ^= h >> np.uint32(16)
     return np.where(h < threshold(rate), dtype.type(0), dtype.type(1 / (1 - rate))).reshape(m, n)
 

@@ -515,12 +515,6 @@ class Network:
         built, rows = self._effective_architecture(), min(batch_size, len(examples))
         _architecture.check_batch(built, rows)
         name = name or self._choose_engine(examples, batch_size)
-        if (
-            name == "fused"
-            and self.engine == "auto"
-            and (regularization != engines.NONE or examples.weights is not None)
-        ):
-            name = "matrix"
         return engines.create(name, built, self._theta(), examples, rows, optimizer, regularization)
 
     def _take_up(self, engine: engines.Engine) -> None:

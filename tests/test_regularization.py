@@ -8,13 +8,14 @@ import pytest
 from naive_book import NaiveBook
 
 import fastbp
-from fastbp import architecture, dropout, engines, parameters
+from fastbp import architecture, dropout, engines, kernels, parameters
 from fastbp.data import Examples
+from fastbp.engines import fused
 from fastbp.judging import Judge
 from fastbp.optimizers import SGD, Adam, Optimizer
 from fastbp.regularization import Regularization
 
-ENGINES = ("reference", "matrix")
+ENGINES = engines.NAMES
 RNG = np.random.default_rng(0)
 N = 23
 
@@ -345,6 +346,27 @@ def test_masks_depend_on_seed_step_layer_row_and_unit_and_nothing_else() -> None
     np.testing.assert_array_equal(
         dropout.keys(3, 5, 4, 4)[2], dropout.keys(given.seed, 7, 1, 4)[0]
     )  # the keys of a run of mini-batches are those of each
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("n", [1, 7, 8, 16, 33, 100])
+def test_the_kernel_drops_what_the_plain_twin_drops(dtype: str, n: int) -> None:
+    """On blocks cut into panels, and in parts of rows or of panels."""
+    built = architecture.build([3, n, 2], "sigmoid", "sigmoid", "quadratic", None, dtype)
+    m, key, factor = 13, dropout.keys(9, 4, 1, 3)[0, 1], np.dtype(dtype).type(1 / 0.7)
+    shape, work = fused.layout(built, m, dropping=True)
+    panel, at = shape.panel, int(shape.layers[1, kernels.PASSED_AT])
+    panels = int(shape.layers[1, kernels.PADDED]) // panel
+    work[:] = 1
+    for part in (
+        kernels.Part(0, panels, 0, 5),
+        kernels.Part(0, panels // 2, 5, m),
+        kernels.Part(panels // 2, panels, 5, m),
+    ):
+        kernels.drop_units(shape, work, at, 1, m, part, key[0], key[1], dropout.threshold(0.3), factor)
+    block = work[at : at + m * panels * panel].reshape(panels, m, panel).transpose(1, 0, 2).reshape(m, -1)
+    np.testing.assert_array_equal(block[:, :n], dropout.mask(key, m, n, 0.3, np.dtype(dtype)))
+    assert (work[:at] == 1).all() and (work[at + m * panels * panel :] == 1).all()
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.8])

@@ -83,6 +83,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "decay": {"eta": fastbp.Exponential(1.0, 0.9, by="step"), "lmbda": 2.0},
     "adam": {"optimizer": fastbp.Adam(fastbp.WarmUp(fastbp.HalveWhenStuck(0.05, patience=1), 7, by="step"))},
     "momentum": {"optimizer": fastbp.SGD(fastbp.Cosine(0.3, 5), momentum=0.9)},
+    "regularised": {"eta": 0.5, "dropout": 0.3, "l1": 0.1, "max_norm": 2.0, "sample_weight": np.linspace(0, 2, 43)},
 }
 
 

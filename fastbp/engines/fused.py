@@ -8,18 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from fastbp import kernels, parameters, threads
+from fastbp import dropout, kernels, parameters, threads
 from fastbp.architecture import Architecture
 from fastbp.data import Examples, is_sparse
 from fastbp.engines import plan
 from fastbp.optimizers import Optimizer
-from fastbp.regularization import NONE, Regularization, seed_state, with_seed
+from fastbp.regularization import Regularization, seed_state, with_seed
 
 # Rows in one block of a prediction.
 PREDICTION_BLOCK = 64
 # Floating-point operations in one compiled call of a prediction: 0.2 s where it runs worst.
 PREDICTION_FLOPS = 500_000_000
 _NO_STEPS = np.empty(0)
+_NO_RULES = kernels.Rules(0.0, np.inf, dropout.keys(0, 0, 0, 2), dropout.threshold(0.0), 1.0)
 
 
 class FusedEngine:
@@ -36,19 +37,17 @@ class FusedEngine:
         optimizer: Optimizer,
         regularization: Regularization,
     ) -> None:
-        if regularization != NONE or examples.weights is not None:
-            raise ValueError("engine='fused' has no l1, max_norm, dropout and weights; use engine='matrix'")
-        self.regularization = regularization
         self.architecture, self.examples, self.batch_size = architecture, examples, batch_size
+        self.regularization = regularization
         dtype = architecture.dtype
-        self.shape, self.work = layout(architecture, batch_size)
+        self.shape, self.work = layout(architecture, batch_size, bool(regularization.dropout))
         self.data = kernel_data(examples, architecture)
         last = self.shape.layers[-1]
         self.packed = aligned_zeros(int(last[kernels.BIAS_AT] + last[kernels.PADDED]), dtype)
         self.scale = np.ones(1, dtype)
         kernels.pack(self.shape, theta, self.packed)
         memory = optimizer.remember(self.packed.size, dtype)
-        gradient = aligned_zeros(self.packed.size if optimizer.code else 0, dtype)
+        gradient = aligned_zeros(self.packed.size if optimizer.code or regularization.l1 else 0, dtype)
         self.pace, self.prediction_pace = (
             threads.Pace(plan.most_threads(architecture, rows)) for rows in (batch_size, PREDICTION_BLOCK)
         )
@@ -64,8 +63,17 @@ class FusedEngine:
     def train(self, order: np.ndarray, eta: np.ndarray, decay: float, step: int = 0) -> None:
         network, m = (self.shape, self.packed, self.scale), self.batch_size
         for first, last, count in self.pace.pieces(len(eta)):
-            rows, steps = order[first * m : last * m], eta[first:last]
-            self._run(count, kernels.TRAIN, *network, self.work, self.data, rows, m, self.packed, steps, decay)
+            rows, steps, rules = order[first * m : last * m], eta[first:last], self._rules(step + first, last - first)
+            self._run(count, kernels.TRAIN, *network, self.work, self.data, rows, m, self.packed, steps, decay, rules)
+
+    def _rules(self, step: int, count: int) -> kernels.Rules:
+        """The regularisation of mini-batches step, step + 1, … of the run."""
+        given = self.regularization
+        count = count if given.dropout else 0
+        return kernels.Rules(
+            given.l1, given.max_norm, dropout.keys(given.seed, step, count, len(self.architecture.sizes)),
+            dropout.threshold(given.dropout), 1 / (1 - given.dropout),
+        )  # fmt: skip
 
     def gradient(self, rows: np.ndarray) -> np.ndarray:
         nabla = np.zeros_like(self.packed)
@@ -114,11 +122,12 @@ class FusedEngine:
         result: np.ndarray,
         eta: np.ndarray = _NO_STEPS,
         decay: float = 0.0,
+        rules: kernels.Rules = _NO_RULES,
     ) -> None:
         dtype, order = self.architecture.dtype, _writable(np.ascontiguousarray(order, np.int64))
         arguments = (
             task, shape, packed, scale, work, data, order, batch_size, eta.astype(dtype), dtype.type(decay),
-            self.steps, result,
+            self.steps, rules, result,
         )  # fmt: skip
         threads.run_together(count, lambda me, sync: kernels.run(*arguments, me, count, sync))
 
@@ -152,12 +161,15 @@ class FusedEngine:
         self.regularization = with_seed(self.regularization, state["seed"])
 
 
-def layout(architecture: Architecture, rows: int) -> tuple[kernels.Shape, np.ndarray]:
-    """Where everything lies in the packed parameters and in the work space, and a work space for so many rows."""
+def layout(architecture: Architecture, rows: int, dropping: bool = False) -> tuple[kernels.Shape, np.ndarray]:
+    """Where everything lies in the packed parameters and in the work space, and a work space for so many rows.
+
+    With `dropping` there is room beside each hidden layer for what dropout leaves of it.
+    """
     panel = 2 * kernels.VECTOR_BYTES // architecture.dtype.itemsize
     sizes = architecture.sizes
     padded = [_round_up(n, panel) for n in sizes]
-    layers = np.zeros((len(sizes), 9), np.int64)
+    layers = np.zeros((len(sizes), 10), np.int64)
     layers[:, kernels.SIZE], layers[:, kernels.PADDED] = sizes, padded
     codes = [activation.code for activation in architecture.activations]
     layers[1:, kernels.ACTIVATION] = codes  # type: ignore[assignment]  # all known: the engine was checked
@@ -165,6 +177,10 @@ def layout(architecture: Architecture, rows: int) -> tuple[kernels.Shape, np.nda
     for l, p in enumerate(padded):
         for column in (kernels.A_AT,) if l == 0 else (kernels.Z_AT, kernels.A_AT, kernels.DELTA_AT):
             layers[l, column] = at
+            at += rows * p
+        layers[l, kernels.PASSED_AT] = layers[l, kernels.A_AT]
+        if dropping and 0 < l < len(sizes) - 1:
+            layers[l, kernels.PASSED_AT] = at
             at += rows * p
         if l > 1:
             layers[l, kernels.TURNED_AT] = at
@@ -211,7 +227,8 @@ def kernel_data(examples: Examples, architecture: Architecture) -> kernels.Data:
         labels = examples.labels
     elif examples.Y is not None:
         targets = np.ascontiguousarray(examples.Y, dtype).reshape(-1)
-    return kernels.Data(*map(_writable, (dense, indptr, indices, values, targets, labels)))
+    weights = np.empty(0, dtype) if examples.weights is None else examples.weights.astype(dtype)
+    return kernels.Data(*map(_writable, (dense, indptr, indices, values, targets, labels, weights)))
 
 
 @dataclass(frozen=True)
