@@ -275,26 +275,28 @@ class _Emitter:
 
 
 def _tiles(e: _Emitter, rows: Any, tile: Callable[[Any, int], None]) -> None:
-    """Cover `rows` by register tiles of so many rows by two vectors.
+    """Cover `rows` by register tiles of up to ten rows (six where there are 16 registers) by two vectors.
 
-    A tile needs eight sums or more to hide the latency of two multiply-adds a cycle, and registers for them and for
-    what they multiply: ten rows of 32 registers, six of 16. Rows are dealt so that few are left for smaller tiles:
-    8 r + 10 q with 32 registers, 6 q + 4 r with 16.
+    Two multiply-adds can begin in every cycle, and each takes four: a tile of fewer than four rows waits. So the rows
+    are dealt evenly to as few tiles as will do, and there is code for every height.
     """
     b, integer = e.builder, e.integer
-    if VECTOR_BYTES == 64:
-        high, others = 10, [8, 4, 2, 1]
-        wanted, most = b.sdiv(b.srem(rows, integer(8)), integer(2)), b.sdiv(rows, integer(10))
-        count = b.select(b.icmp_signed("<", wanted, most), wanted, most)
-    else:
-        high, others = 6, [4, 2, 1]
-        spare = b.and_(
-            b.icmp_signed("==", b.srem(rows, integer(6)), integer(2)), b.icmp_signed(">", rows, integer(6))
-        )  # fmt: skip
-        count = b.sub(b.sdiv(rows, integer(6)), b.zext(spare, ir.IntType(64)))
-    with e.loop(integer(0), count) as block:
-        tile(e.times(block, high), high)
-    e.blocks(rows, others, tile, first=e.times(count, high))
+    highest = 10 if VECTOR_BYTES == 64 else 6
+    count = b.sdiv(e.plus(rows, highest - 1), integer(highest))
+    divisor = b.select(b.icmp_signed("==", count, integer(0)), integer(1), count)
+    height, higher = b.sdiv(rows, divisor), b.srem(rows, divisor)  # so many tiles are one row higher
+    with e.loop(integer(0), count) as t:
+        one_more = b.icmp_signed("<", t, higher)
+        first = b.add(b.mul(t, height), b.select(one_more, t, higher))
+        after = b.append_basic_block("tiled")
+        choice = b.switch(b.add(height, b.zext(one_more, ir.IntType(64))), after)
+        for h in range(1, highest + 1):
+            case = b.append_basic_block(f"tile_{h}")
+            choice.add_case(integer(h), case)
+            b.position_at_end(case)
+            tile(first, h)
+            b.branch(after)
+        b.position_at_end(after)
 
 
 def _plain_forward_panel(
