@@ -57,23 +57,13 @@ class Remembers:
         self.drawn = list(state["drawn"])
 
 
-def has_dropout(engine: str) -> bool:
-    """Whether this engine can leave units out (the fused one may not yet)."""
-    try:
-        X, y = lesson()
-        fastbp.Network([8, 7, 3], engine=engine, seed=1).fit(X, y, epochs=0, eta=0.1, dropout=0.2)
-    except ValueError:
-        return False
-    return True
-
-
-def train(engine: str, dropout: bool, when: dict[str, Any] | None, path: Path, resume: Path | None) -> str:
+def train(engine: str, when: dict[str, Any] | None, path: Path, resume: Path | None) -> str:
     """Train with everything on that has a state; the SHA-256 of all that must come out equal."""
     random.seed(4), np.random.seed(4)
     X, y = lesson()
     net, callback = fastbp.Network([8, 7, 3], engine=engine, seed=1), Remembers()
     history = net.fit(
-        X, y, epochs=EPOCHS, batch_size=BATCH_SIZE, lmbda=0.1, dropout=0.2 if dropout else 0.0,
+        X, y, epochs=EPOCHS, batch_size=BATCH_SIZE, lmbda=0.1, dropout=0.2,
         optimizer=fastbp.Adam(fastbp.WarmUp(fastbp.HalveWhenStuck(0.01, patience=2), 30, by="step")),
         validation_fraction=0.2, early_stopping=fastbp.EarlyStopping("validation_cost", patience=8),
         callbacks=[callback], checkpoint=None if when is None else fastbp.Checkpoint(path, **when), resume=resume,
@@ -135,12 +125,11 @@ def campaign(engine: str, kills: int, seed: int, folder: Path) -> Counter[str]:
     """Kill runs in this engine so many times; counts of what was killed where, and of what came out."""
     draw, found = random.Random(seed), Counter[str]()
     path, copy, answer = folder / "run.checkpoint", folder / "copy", folder / "answer"
-    dropout = has_dropout(engine)
     began = time.perf_counter()
-    expected = in_a_process(lambda: train(engine, dropout, None, path, None), answer)
+    expected = in_a_process(lambda: train(engine, None, path, None), answer)
     whole = time.perf_counter() - began
     assert len(expected) == 64, expected
-    found.update({"dropout": int(dropout), "differing": 0, "strays that stayed": 0})
+    found.update({"differing": 0, "strays that stayed": 0})
     when: dict[str, Any] = {}
     while found["kills"] < kills:
         if not path.exists():
@@ -152,7 +141,7 @@ def campaign(engine: str, kills: int, seed: int, folder: Path) -> Counter[str]:
         def live(from_within: bool = from_within, at: int = at, when: dict[str, Any] = when) -> str:
             if from_within:
                 safefile._files = Deadly(at)
-            return train(engine, dropout, when, path, path if path.exists() else None)
+            return train(engine, when, path, path if path.exists() else None)
 
         child = fork(live, answer)
         if not from_within:
@@ -175,7 +164,7 @@ def campaign(engine: str, kills: int, seed: int, folder: Path) -> Counter[str]:
         run = resuming.load(path).state["run"]  # this also removes what a killed save left
         found["strays that stayed"] += len(list(folder.glob(".run.checkpoint.*.tmp")))
         found["resumed in mid-epoch"] += run["batch"] > 0
-        end = in_a_process(lambda: train(engine, dropout, None, path, copy), answer)
+        end = in_a_process(lambda: train(engine, None, path, copy), answer)
         found["resumed"] += 1
         found["differing"] += end != expected
     return found
@@ -189,11 +178,10 @@ def paragraph(counts: dict[str, Any]) -> str:
     engines = counts["engines"]
     total = Counter[str]()
     for found in engines.values():
-        total.update({name: count for name, count in found.items() if name != "dropout"})
-    dropout = [name for name in sorted(engines) if engines[name]["dropout"]]
+        total.update(found)
     text = (
         f"`tests/kill_resume.py` kills training with SIGKILL at random moments, with Adam, a schedule, early "
-        f"stopping, L2, a callback with a state, and dropout ({', '.join(dropout)}). The last long run: "
+        f"stopping, dropout, L2, and a callback with a state. The last long run: "
         f"{counts['kills']} kills ({', '.join(sorted(engines))}), {total['in mid-save']} of them in mid-save; "
         f"{total['resumed']} resumed to the end, {total['resumed in mid-epoch']} of these from mid-epoch; "
         f"{counts['differing']} ended in other bits, and {total['strays that stayed']} stray files stayed. Counts: "
@@ -225,7 +213,6 @@ def main() -> int:
             found = campaign(engine, share, options.seed + i, Path(folder))
         print(f"{engine}: " + ", ".join(f"{name} {count}" for name, count in sorted(found.items())), flush=True)
         old = Counter(before["engines"].get(engine, {}))
-        old.pop("dropout", None)
         before["engines"][engine] = {name: old[name] + found[name] for name in {*old, *found}}
         if found["differing"] or found["strays that stayed"]:
             return 1

@@ -87,12 +87,7 @@ def test_shows_what_the_run_went_through(engine: str, name: str, tmp_path: Path,
     path = tmp_path / "c"
     options = {**OPTIONS, **REGULARIZED}[name]
     net = fastbp.Network([5, 4, 3], seed=1, engine=engine)
-    try:
-        net.fit(X, Y, epochs=4, batch_size=M, checkpoint=fastbp.Checkpoint(path, every_batches=22), **options)
-    except ValueError as error:
-        if "has no" in str(error):
-            pytest.skip(str(error))
-        raise
+    net.fit(X, Y, epochs=4, batch_size=M, checkpoint=fastbp.Checkpoint(path, every_batches=22), **options)
     kept = resuming.load(path).state["run"]
     assert kept["batch"] == 0  # the end of the run: the next epoch is drawn by replay
     net.fit(X, Y, epochs=5, batch_size=M, resume=path, **options)  # and by the run, when it goes on
