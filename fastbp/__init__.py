@@ -33,6 +33,8 @@ _HOMES = {
     "Plan": "engines.plan",
     "plan": "engines.plan",
     "Checkpoint": "checkpoint",
+    "MiniBatch": "replaying",
+    "replay": "replaying",
     "CheckpointError": "errors",
     "DivergenceError": "errors",
     "FastbpError": "errors",
@@ -70,6 +72,8 @@ if TYPE_CHECKING:
     from fastbp.optimizers import Adam as Adam
     from fastbp.optimizers import AdamW as AdamW
     from fastbp.optimizers import RMSprop as RMSprop
+    from fastbp.replaying import MiniBatch as MiniBatch
+    from fastbp.replaying import replay as replay
     from fastbp.schedules import Constant as Constant
     from fastbp.schedules import Cosine as Cosine
     from fastbp.schedules import Exponential as Exponential

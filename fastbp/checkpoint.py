@@ -5,7 +5,8 @@
 
 A checkpoint holds what changes during a run (`Run.state`, and the streams of random numbers) and, to refuse any other
 run, what does not: the network's make, the arguments of `fit`, fingerprints of the data, engine, threads, versions.
-The file is a `container`: no pickle, a checksum, and replaced in one step.
+The file is a `container`: no pickle, a checksum, and replaced in one step. How it is taken up again stands in
+`resuming`.
 """
 
 import math
@@ -13,8 +14,8 @@ import operator
 import os
 import time
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from reprlib import repr as short
 from typing import TYPE_CHECKING, Any
 
@@ -23,13 +24,13 @@ import numpy as np
 from fastbp import container, engines, identity, safefile, statetree, streams
 from fastbp.data import Examples
 from fastbp.engines import plan
-from fastbp.errors import CheckpointError, ModelFileError
+from fastbp.errors import ModelFileError
+from fastbp.regularization import Regularization
+from fastbp.resuming import KIND, as_file_error, load, take_up
 from fastbp.run import Run
 
 if TYPE_CHECKING:
     from fastbp.network import Network
-
-KIND = "fastbp-checkpoint"
 
 
 @dataclass(frozen=True)
@@ -66,9 +67,6 @@ class Checkpoint:
             object.__setattr__(self, "every_epochs", 1)
 
 
-# Writing
-
-
 class Keeper:
     """What `fit` needs to go on from a checkpoint, to write some, or both."""
 
@@ -78,6 +76,10 @@ class Keeper:
             raise TypeError(f"checkpoint must be a fastbp.Checkpoint(path), got {checkpoint!r}")
         self.checkpoint = checkpoint
         self.saved = None if resume is None else load(resume)
+
+    @property
+    def is_resuming(self) -> bool:
+        return self.saved is not None
 
     def engine_for(self, network: "Network") -> str | None:
         """The engine that an automatic choice must come to, the saved run's; None if it is free."""
@@ -93,11 +95,14 @@ class Keeper:
         """(rows trained on, rows held out) of n examples in the saved run; None if there is none."""
         if self.saved is None:
             return None
-        with _as_file_error(self.saved.path):
+        with as_file_error(self.saved.path):
             rows = np.unique(self.saved.state["run"]["rows"])
             if rows.dtype != np.int64 or (len(rows) and not 0 <= rows[0] <= rows[-1] < n):
                 raise ValueError("its order is not of these examples")
-            return rows, np.setdiff1d(np.arange(n), rows)
+            held_out = np.setdiff1d(np.arange(n), rows)
+            if not len(rows) or not len(held_out):
+                raise ValueError("its order leaves no examples to learn from, or none to judge on")
+            return rows, held_out
 
     def attach(
         self,
@@ -109,7 +114,7 @@ class Keeper:
     ) -> None:
         """Bring a new run to where the saved one was, and let it write checkpoints; see `identity.settings`."""
         settings = identity.settings(run, examples, held_out, classes, arguments)
-        writer = None if self.checkpoint is None else Writer(self.checkpoint, settings)
+        writer = None if self.checkpoint is None else Writer(self.checkpoint, settings, arguments)
         if writer is not None:
             writer.check(run)
         if self.saved is not None:
@@ -126,8 +131,8 @@ class Writer:
     the epoch, also one that was over when the checkpoint was written.
     """
 
-    def __init__(self, checkpoint: Checkpoint, settings: Mapping[str, Any]) -> None:
-        self.checkpoint, self.settings = checkpoint, settings
+    def __init__(self, checkpoint: Checkpoint, settings: Mapping[str, Any], arguments: Mapping[str, Any]) -> None:
+        self.checkpoint, self.settings, self.arguments = checkpoint, settings, arguments
         self.opening: dict[str, np.ndarray] | None = None
         self.saved_at = time.monotonic()
         self.saved_step = -1
@@ -184,12 +189,30 @@ class Writer:
             "run": run.state(),
             "random": streams.states(run.network._shuffle, run.network._rng),
             "opening": self.opening if run.batch else None,  # at the beginning it is the engine's own state
-            "etas": run.etas(),
+            "rule": self._rule(run),
         }
         return tensors, {
-            "settings": self.settings,
+            "settings": dict(self.settings),
             "versions": identity.versions(),
             "state": statetree.encode(state, "state", tensors),
+        }
+
+    def _rule(self, run: Run) -> dict[str, Any]:
+        """How the mini-batches of this epoch change the parameters, for `replay`."""
+        optimizer, built = self.arguments["optimizer"], run.network._effective_architecture()
+        given: Regularization = run.engine.regularization
+        rates = [each.name for each in fields(optimizer) if each.name != "eta"]
+        return {
+            "etas": run.etas().copy(),
+            "optimizer": type(optimizer).__name__,
+            "rates": {name: getattr(optimizer, name) for name in rates},
+            "decay": run.trainer.decay,
+            "batch_size": run.trainer.batch_size,
+            "shuffle": run.shuffle,
+            "regularization": {"l1": given.l1, "max_norm": given.max_norm, "dropout": given.dropout},
+            "label_smoothing": self.arguments["label_smoothing"],
+            "weights": self.arguments["weights"],
+            "by_name": built.compilable,  # no function of the user's own, which no file can hold
         }
 
 
@@ -199,164 +222,3 @@ def _kind_of(path: str | os.PathLike[str]) -> str:
         return kind if kind == KIND else f"a file of kind {short(kind)}"
     except ModelFileError:
         return "a file that fastbp did not write"
-
-
-# Reading
-
-
-@dataclass(frozen=True)
-class Saved:
-    """A checkpoint as it was read: sound in itself, not yet held against a run."""
-
-    path: str
-    settings: dict[str, Any]
-    versions: dict[str, Any]
-    state: dict[str, Any]
-
-
-def load(path: str | os.PathLike[str]) -> Saved:
-    """Read a checkpoint. Raises ModelFileError if it is damaged or no checkpoint, OSError if it cannot be read."""
-    safefile.tidy(path)
-    tensors, metadata = container.load(path, kind=KIND)
-    name = os.fsdecode(path)
-    with _as_file_error(name):
-        if set(metadata) != {"settings", "versions", "state"}:
-            raise ValueError(f"it holds {short(list(metadata))}")
-        for part in ("settings", "versions"):
-            if not isinstance(metadata[part], dict):
-                raise ValueError(f"its {part} are {short(metadata[part])}")
-        state = statetree.decode(metadata["state"], tensors)
-        if not isinstance(state, dict) or set(state) != {"run", "random", "opening", "etas"}:
-            raise ValueError("it does not hold what a run consists of")
-        return Saved(name, metadata["settings"], metadata["versions"], state)
-
-
-class _as_file_error:
-    """A context in which what a file holds is taken up: where it does not fit, the file is to blame."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
-        ours = CheckpointError | ModelFileError
-        if isinstance(error, KeyError | TypeError | ValueError | IndexError | OverflowError) and not isinstance(
-            error, ours
-        ):
-            raise ModelFileError(
-                f"{self.name} is a complete file, but not of a run that fastbp can take up: {error}"
-            ) from error
-
-
-def take_up(saved: Saved, run: Run, present: Mapping[str, Any]) -> None:
-    """Bring a new run, with these settings, to where the saved one was; and every stream of random numbers, too.
-
-    Raises CheckpointError if it belongs to another run, ModelFileError if it holds what no run can; then neither a
-    random stream nor the network has changed. Warns of other versions and of callbacks that begin anew.
-    """
-    _refuse_another_run(saved, present)
-    shuffle, own = run.network._shuffle, run.network._rng
-    with _as_file_error(saved.path):
-        _check_state(saved.state["run"], run)
-        streams.check(saved.state["random"], shuffle, own)
-        reached = saved.state["run"]["epoch"]
-        if reached > run.epochs:
-            raise CheckpointError(
-                f"cannot resume {saved.path!r}: it has {reached} epochs behind it, and epochs={run.epochs} asks for "
-                f"fewer; epochs counts all of them, those of the checkpoint too"
-            )
-        run.restore(saved.state["run"])
-        streams.put_back(saved.state["random"], shuffle, own)
-    _warn(saved, run)
-
-
-# What to do where one of the settings differs.
-_REMEDIES = {
-    "engine": "make the network with that engine=, or with engine='auto'",
-    "threads": "set OPENBLAS_NUM_THREADS, or MKL_NUM_THREADS, to that number before Python starts",
-    "dtype": "make the network with that dtype=",
-}
-
-
-def _refuse_another_run(saved: Saved, present: Mapping[str, Any]) -> None:
-    names = [name for name in {**present, **saved.settings} if saved.settings.get(name) != present.get(name)]
-    if not names:
-        return
-    shown = "; ".join(_difference(name, saved.settings.get(name), present.get(name)) for name in names)
-    remedies = [_REMEDIES[name] for name in names if name in _REMEDIES]
-    raise CheckpointError(
-        f"cannot resume {saved.path!r}, which belongs to another run: {shown}. "
-        f"{'; '.join(remedies) or 'Give what the first call of fit was given, or start anew without resume'}"
-    )
-
-
-def _difference(name: str, saved: Any, present: Any) -> str:
-    if name in ("X", "y", "validation X", "validation y") and saved is not None and present is not None:
-        return f"{name} holds other values than the checkpoint's run was given"
-    if name == "classes":
-        return "the labels stand for other classes"
-    return f"{name} is {_shown(saved)} in the checkpoint, but {_shown(present)} here"
-
-
-def _shown(value: Any) -> str:
-    return value[:200] if isinstance(value, str) else short(value)
-
-
-def _warn(saved: Saved, run: Run) -> None:
-    now = identity.versions()
-    others = [f"{name} {short(saved.versions.get(name))}, now {now[name]!r}" for name in now]
-    others = [text for name, text in zip(now, others, strict=True) if saved.versions.get(name) != now[name]]
-    if others:
-        warnings.warn(
-            f"{saved.path!r} was written with {'; '.join(others)}: the last bits may come out otherwise", stacklevel=3
-        )
-    forgetful = _names_without_state(run.callbacks)
-    if streams.owner_of(run.network._shuffle) is None and run.shuffle:
-        forgetful.append(f"shuffle={identity.describe(run.network._shuffle)}")
-    if forgetful:
-        warnings.warn(
-            f"what {', '.join(forgetful)} remembered was not kept (no methods state and restore), and begins anew",
-            stacklevel=3,
-        )
-
-
-def _names_without_state(callbacks: Sequence[Any]) -> list[str]:
-    return [type(each).__qualname__ for each in callbacks if not callable(getattr(each, "state", None))]
-
-
-def _check_state(state: Any, run: Run) -> None:
-    """ValueError for what could make compiled code read or write outside its arrays, or a run stand nowhere."""
-    expected = run.state()
-    if not isinstance(state, dict) or set(state) != set(expected):
-        raise ValueError("it does not hold what a run consists of")
-    n_batches = run.n_batches
-    for name, most in (("epoch", 10**15), ("batch", n_batches), ("step", 10**18)):
-        if type(state[name]) is not int or not 0 <= state[name] <= most:
-            raise ValueError(f"its {name} is {short(state[name])}")
-    if state["step"] != state["epoch"] * n_batches + state["batch"]:
-        raise ValueError(f"its step is {state['step']}, which is not where its epoch and mini-batch are")
-    if not isinstance(state["begun"], bool) or (state["batch"] and not state["begun"]):
-        raise ValueError(f"its begun is {short(state['begun'])}")
-    if type(state["seconds"]) not in (int, float):
-        raise ValueError(f"its seconds are {short(state['seconds'])}")
-    for rows in (state["rows"], state["order"]["rows"]):
-        if (
-            not isinstance(rows, np.ndarray)
-            or rows.dtype != np.int64
-            or not np.array_equal(np.sort(rows), np.sort(run.rows))
-        ):
-            raise ValueError("its order of the examples does not hold each of them once")
-    check_arrays(state["engine"], expected["engine"], "engine")
-
-
-def check_arrays(saved: Any, expected: Mapping[str, np.ndarray], name: str) -> None:
-    """ValueError unless `saved` has arrays of the same names, types and shapes as `expected`, and finite."""
-    if not isinstance(saved, dict) or set(saved) != set(expected):
-        raise ValueError(f"its {name} holds other arrays than {', '.join(expected)}")
-    for key, array in expected.items():
-        found = saved[key]
-        if not isinstance(found, np.ndarray) or (found.dtype, found.shape) != (array.dtype, array.shape):
-            raise ValueError(f"its {name} {key} should be {array.dtype} {array.shape}")
-        if not np.isfinite(found).all():
-            raise ValueError(f"its {name} {key} has NaN or infinite numbers")

@@ -146,7 +146,8 @@ def fit(network: "Network", X: Any, y: Any, options: Options) -> History:
         name = None if keeper is None else keeper.engine_for(network)
         if isinstance(rule, LBFGS):
             name, rule, batch_size = _beside_lbfgs(network), engines.PLAIN, 1
-        engine = network._start_engine(smoothed, batch_size, name, rule, _regularization(network, options, n))
+        draws = keeper is None or not keeper.is_resuming  # else the seed of dropout is in the checkpoint
+        engine = network._start_engine(smoothed, batch_size, name, rule, _regularization(network, options, n, draws))
         monitors: list[Any] = [] if judge is None else [Validation(judge, engine)]
         if options.monitor_training:
             own = Judge.of(built, examples, by_label, None if n == len(examples) else rows)
@@ -184,11 +185,11 @@ def _beside_lbfgs(network: "Network") -> str:
     return "matrix"
 
 
-def _regularization(network: "Network", options: Options, n: int) -> Regularization:
-    """What the engine must know; with dropout, the seed of its masks is drawn here."""
+def _regularization(network: "Network", options: Options, n: int, draws: bool) -> Regularization:
+    """What the engine must know; if `draws`, the seed of dropout's masks is drawn here."""
     if options.dropout and len(network.architecture.sizes) < 3:
         raise ValueError(f"dropout={options.dropout:g} leaves out hidden units, but the network has no hidden layer")
-    seed = network._draw_seed() if options.dropout else 0
+    seed = network._draw_seed() if options.dropout and draws else 0
     limit = np.inf if options.max_norm is None else options.max_norm
     return Regularization(options.l1 / n, limit, options.dropout, seed)
 

@@ -32,16 +32,24 @@ def settings(
         "cost": built.cost.name,
         "dtype": built.dtype.name,
         "engine": run.engine.name,
-        "threads": threads.count(),
+        "layout": describe({name: array.shape for name, array in run.engine.save_state().items()}),
+        "threads": threads.of_blas(),  # those of compiled code change no bit
         **{name: describe(value) for name, value in arguments.items()},
         "shuffler": _kind_of_shuffle(run),
         "callbacks": [type(callback).__qualname__ for callback in run.callbacks],
+        **of_data(examples, classes),
+        "validation X": None if held_out is None else fingerprint(held_out.X),
+        "validation y": None if held_out is None else _fingerprint_of_targets(held_out),
+    }
+
+
+def of_data(examples: Examples, classes: np.ndarray | None) -> dict[str, Any]:
+    """What the examples trained on are known by."""
+    return {
         "examples": len(examples),
         "X": fingerprint(examples.X),
         "y": _fingerprint_of_targets(examples),
         "classes": None if classes is None else fingerprint(_as_bytes(classes)),
-        "validation X": None if held_out is None else fingerprint(held_out.X),
-        "validation y": None if held_out is None else _fingerprint_of_targets(held_out),
     }
 
 

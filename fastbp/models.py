@@ -65,11 +65,7 @@ def _rebuild(tensors: dict[str, np.ndarray], metadata: dict[str, Any]) -> "Netwo
     from fastbp.engines import plan
     from fastbp.network import Network
 
-    *hidden, output = [_known(name) for name in metadata["activations"]]
-    neurons = {(l, j): _known(name) for l, j, name in metadata["neurons"]}
-    if len(neurons) != len(metadata["neurons"]):
-        raise ValueError("a neuron is changed twice")
-    built = architecture.build(metadata["sizes"], hidden, output, metadata["cost"], neurons, metadata["dtype"])
+    built = architecture_of(metadata)
     plan.check_engine(metadata["engine"], built)
     theta = tensors["theta"]
     if theta.shape != (parameters.count(built.sizes),) or theta.dtype != built.dtype:
@@ -89,6 +85,15 @@ def _rebuild(tensors: dict[str, np.ndarray], metadata: dict[str, Any]) -> "Netwo
             _scaling(tensors, "input_scale", built),
         )
     return network
+
+
+def architecture_of(metadata: dict[str, Any]) -> architecture.Architecture:
+    """What a network was, from its sizes and the names of its parts; ValueError or KeyError if there is no such one."""
+    *hidden, output = [_known(name) for name in metadata["activations"]]
+    neurons = {(l, j): _known(name) for l, j, name in metadata["neurons"]}
+    if len(neurons) != len(metadata["neurons"]):
+        raise ValueError("a neuron is changed twice")
+    return architecture.build(metadata["sizes"], hidden, output, metadata["cost"], neurons, metadata["dtype"])
 
 
 def _known(name: Any) -> str:

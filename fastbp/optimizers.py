@@ -192,3 +192,6 @@ class AdamW(Adam):
     @property
     def coefficients(self) -> tuple[float, float, float, float]:
         return self.beta1, self.beta2, self.epsilon, self.weight_decay
+
+
+BY_NAME: dict[str, type[Optimizer]] = {each.__name__: each for each in (SGD, Adagrad, RMSprop, Adam, AdamW)}

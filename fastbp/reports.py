@@ -70,6 +70,14 @@ class Teller:
         if not self.silent and (not self.on_terminal or self._is_milestone(record["epoch"])):
             print(self._line(record), flush=True)
 
+    def state(self) -> dict[str, Any]:
+        """The records so far, for a checkpoint."""
+        return {"records": [dict(record) for record in self.records]}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on after the records of a `state`."""
+        self.records = [dict(record) for record in state["records"]]
+
     def _is_milestone(self, epoch: int) -> bool:
         return epoch == self.epochs or str(epoch).rstrip("0") in ("1", "2", "3", "5")
 

@@ -107,7 +107,7 @@ def check(path: str | os.PathLike[str]) -> None:
         folder = os.path.dirname(target)
         _close(_files.open(folder, os.O_RDONLY | os.O_DIRECTORY))
         _mode_of(target)
-        if not os.access(folder, os.W_OK | os.X_OK):
+        if not os.access(folder, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 

@@ -31,7 +31,7 @@ def for_products(largest: float) -> contextlib.AbstractContextManager[Any]:
     return _controller().limit(limits=1, user_api="blas")
 
 
-def count() -> int:
+def of_blas() -> int:
     """The threads that the widest BLAS of this process may use at this moment."""
     from threadpoolctl import threadpool_info
 

@@ -682,6 +682,27 @@ def test_what_may_not_be_read_or_written(ordinary_user: Path) -> None:
         load(path)
 
 
+def test_a_check_finds_what_a_save_would(ordinary_user: Path) -> None:
+    (ordinary_user / "file").touch(0o400)
+    os.mkfifo(ordinary_user / "pipe")
+    (ordinary_user / "locked").mkdir(0o500)
+    bad = [".", "none/m", "file", "file/m", "pipe", "locked/m", "x" * 300]
+    for name in bad:
+        path = ordinary_user / name
+        errors = []
+        for action in (lambda path=path: safefile.check(path), lambda path=path: save(path, *OLD)):
+            with pytest.raises((OSError, ModelFileError)) as caught:
+                action()
+            errors.append((type(caught.value), str(caught.value)))
+        assert errors[0] == errors[1]
+    safefile.check(ordinary_user / "new")
+    save(ordinary_user / "old", *OLD)
+    safefile.check(ordinary_user / "old")
+    assert not (ordinary_user / "new").exists()
+    assert_same(load(ordinary_user / "old"), OLD)
+    (ordinary_user / "locked").chmod(0o700)
+
+
 # Faults
 
 

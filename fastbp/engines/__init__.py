@@ -22,6 +22,7 @@ class Engine(Protocol):
     """What the training loop asks of an engine."""
 
     name: str
+    regularization: Regularization
 
     def __init__(
         self,
