@@ -124,8 +124,8 @@ def test_available_heeds_the_environment_and_the_context(monkeypatch: pytest.Mon
 def test_small_mini_batches_get_one_thread() -> None:
     small = architecture.build((8, 32, 16, 4), "sigmoid", "sigmoid", "quadratic", None, "float32")
     large = architecture.build((784, 512, 10), "sigmoid", "sigmoid", "quadratic", None, "float32")
-    assert plan.most_threads(small, 16) == 1
-    assert plan.most_threads(large, 100) == (1 if DISABLE_JIT else threads.available())
+    assert plan.pace(small, 16).most == 1
+    assert plan.pace(large, 100).most == (1 if DISABLE_JIT else threads.available())
 
 
 class Clock:
@@ -165,5 +165,6 @@ def test_pace_finds_the_faster_way_and_notices_when_that_changes(
     assert clock.work(pace, units)[-1][0] == 2
 
 
-def test_pace_with_one_thread_does_all_at_once() -> None:
+def test_pace_without_a_choice_does_all_at_once() -> None:
     assert list(threads.Pace(1).pieces(1000)) == [(0, 1000, 1)]
+    assert list(threads.Pace(3, sure=True).pieces(1000)) == [(0, 1000, 3)]
