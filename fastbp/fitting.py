@@ -116,9 +116,10 @@ def read_examples(
     architecture: Architecture, X: Any, y: Any, prefix: str = "", classes: Any = None
 ) -> tuple[data.Examples, Any]:
     """Checked examples, and the classes their labels stand for (None for real targets)."""
+    shared = X if isinstance(X, data.Shared) else None
     X = data.as_inputs(X, architecture.sizes[0], architecture.dtype, f"{prefix}X")
     targets = data.as_targets(y, X.shape[0], architecture, f"{prefix}y", classes)
-    return data.Examples(X, targets.Y, targets.labels), targets.classes
+    return data.Examples(X, targets.Y, targets.labels, shared), targets.classes
 
 
 def score(network: "Network", X: Any, y: Any) -> float:
