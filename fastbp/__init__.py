@@ -17,6 +17,8 @@ _HOMES = {
     "AdamW": "optimizers",
     "RMSprop": "optimizers",
     "History": "history",
+    "SweepResult": "sweeps",
+    "sweep": "sweeps",
     "Plan": "engines.plan",
     "plan": "engines.plan",
     "DivergenceError": "errors",
@@ -46,6 +48,8 @@ if TYPE_CHECKING:
     from fastbp.optimizers import Adam as Adam
     from fastbp.optimizers import AdamW as AdamW
     from fastbp.optimizers import RMSprop as RMSprop
+    from fastbp.sweeps import SweepResult as SweepResult
+    from fastbp.sweeps import sweep as sweep
 
 
 def __getattr__(name: str) -> Any:

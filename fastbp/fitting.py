@@ -45,7 +45,7 @@ def fit(
     validation_data: tuple[Any, Any] | None,
     shuffle: bool,
     callbacks: Sequence[Any],
-    verbose: bool | None,
+    verbose: Any,
 ) -> History:
     """See `Network.fit`."""
     if not np.isfinite(lmbda) or lmbda < 0:
@@ -223,8 +223,10 @@ class _Lines(_Silent):
 
 
 @contextlib.contextmanager
-def _progress(epochs: int, n: int, verbose: bool | None, by_label: bool) -> Iterator[_Silent]:
-    if verbose:
+def _progress(epochs: int, n: int, verbose: Any, by_label: bool) -> Iterator[_Silent]:
+    if isinstance(verbose, _Silent):
+        yield verbose
+    elif verbose:
         yield _Lines()
     elif verbose is None and epochs and sys.stderr is not None and sys.stderr.isatty():
         with progress_bar(epochs, n, by_label) as bar:

@@ -355,7 +355,7 @@ class Network:
         validation_data: tuple[Any, Any] | None = None,
         shuffle: bool = True,
         callbacks: Sequence[Any] = (),
-        verbose: bool | None = None,
+        verbose: Any = None,
     ) -> History:
         """Train on the rows of X, (n, n_1), and the targets y, (n,) labels or numbers, or (n, n_L).
 
