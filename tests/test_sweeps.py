@@ -64,6 +64,10 @@ def without_times(rows: Any) -> list[dict[str, Any]]:
     return strip(list(rows))
 
 
+def parts(network: fastbp.Network) -> list[np.ndarray]:
+    return [*network.weights, *network.biases]
+
+
 def same(network: fastbp.Network, other: fastbp.Network) -> bool:
     return all(
         np.array_equal(a, b)
@@ -269,12 +273,8 @@ REFUSED = {
 @pytest.mark.parametrize(("arguments", "error", "message"), REFUSED.values(), ids=REFUSED)
 def test_what_cannot_be_trained_is_refused_before_anything_is(arguments, error, message, tmp_path, monkeypatch):
     monkeypatch.setattr(workers, "train", lambda *_: pytest.fail("something was trained"))
-    grids = "grid" in arguments or "configs" in arguments
-    eta = (
-        {}
-        if (grids and "eta" in arguments.get("grid", {})) or "optimizer" in arguments.get("grid", {})
-        else {"eta": 0.1}
-    )
+    varied = arguments.get("grid") or {}
+    eta = {} if {"eta", "optimizer"} & set(varied) else {"eta": 0.1}
     of_all = {**eta, **arguments.get("spec", SPEC)}
     output = {} if arguments.get("resume") else {"output": tmp_path / "rows.jsonl"}
     with pytest.raises(error, match=message):
