@@ -243,6 +243,8 @@ REFUSED = {
     "an unknown name": ({"grid": {"etta": [1]}}, TypeError, "'etta' is an argument of neither Network nor fit"),
     "a seed": ({"spec": {**SPEC, "seed": 1}}, ValueError, "seeds=5"),
     "data in the spec": ({"spec": {**SPEC, "X": 1}}, ValueError, "the data are given to sweep itself"),
+    "a checkpoint": ({"spec": {**SPEC, "checkpoint": "a"}}, ValueError, "all networks would write the same one"),
+    "a checkpoint beside the data": ({"checkpoint": "a"}, ValueError, "all networks would write the same one"),
     "no epochs": ({"spec": {"sizes": [12, 3]}}, ValueError, "'epochs' is missing"),
     "a function": ({"spec": {**SPEC, "hidden": (abs, abs)}}, TypeError, "functions of your own"),
     "both": ({"grid": GRID, "configs": [{}]}, ValueError, "either grid= .* or configs="),

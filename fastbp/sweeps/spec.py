@@ -30,6 +30,8 @@ _ELSEWHERE = {
     "y": "the data are given to sweep itself: sweep(spec, (X, y))",
     "validation_data": "give validation_data=(X, y) to sweep itself",
     "verbose": "give verbose to sweep itself",
+    "checkpoint": "all networks would write the same one; a sweep keeps each network that is done: output=FILE",
+    "resume": "a sweep resumes as a whole: sweep(…, output=FILE, resume=True)",
 }
 
 
@@ -146,8 +148,10 @@ def _check_name(name: Any) -> None:
 
 
 def check_arrays(arrays: Mapping[str, Any]) -> None:
-    """TypeError for an argument that is none of fit's."""
+    """An error for an argument that is none of fit's, or that is not for all networks."""
     for name in arrays:
+        if name in _ELSEWHERE:
+            _check_name(name)
         if name not in _OF_FIT:
             raise TypeError(f"{name!r} is an argument of neither sweep nor fit")
 
