@@ -1,11 +1,15 @@
-"""How many threads BLAS may use: set for a run, put back after it, also when it fails."""
+"""How many threads a run may use: those of BLAS, set for a run and put back after it, and those of compiled code."""
 
 import contextlib
+import contextvars
 import functools
 import os
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
+
+import numpy as np
 
 # Floating-point operations of the largest product of a mini-batch from which a second BLAS thread repays its
 # synchronisation. Below it a pool only harms: where another process wants the cores too, its threads wait for each
@@ -60,3 +64,114 @@ def _forget_other_threads() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_other_threads)
+
+
+_limit: contextvars.ContextVar[int | None] = contextvars.ContextVar("limit of threads", default=None)
+
+
+def available() -> int:
+    """The threads a run may use: the cores of this process, or fewer if OMP_NUM_THREADS or `limited_to` say so."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    allowed = [cores, _limit.get() or cores]
+    if asked.isdecimal() and int(asked) > 0:
+        allowed.append(int(asked))
+    return min(allowed)
+
+
+@contextlib.contextmanager
+def limited_to(count: int) -> Iterator[None]:
+    """A context in which this thread's runs use at most so many threads, whatever the machine has."""
+    token = _limit.set(count)
+    try:
+        yield
+    finally:
+        _limit.reset(token)
+
+
+# Places in the array where compiled threads meet; see `kernels.wait`.
+_SYNC, _BROKEN = 24, 16
+
+
+def run_together(count: int, work: Callable[[int, np.ndarray], None]) -> None:
+    """work(me, sync) in so many threads at once, me = 0 in this one; they meet in `sync`. Raises what one raised.
+
+    Threads live for one run, a tenth of a second: starting one takes 0.1 ms, and none is left behind for a fork.
+    """
+    sync, errors = np.zeros(_SYNC, np.int64), []
+    if count == 1:
+        work(0, sync)
+        return
+
+    def take_part(me: int) -> None:
+        try:
+            work(me, sync)
+        except BaseException as error:  # Ctrl-C reaches the first thread before or after its work
+            sync[_BROKEN] = 1  # or the others would wait for ever
+            errors.append(error)
+
+    helpers = [threading.Thread(target=take_part, args=(me,), daemon=True) for me in range(1, count)]
+    try:
+        for helper in helpers:
+            helper.start()
+        take_part(0)
+    except BaseException:
+        sync[_BROKEN] = 1
+        raise
+    finally:
+        for helper in helpers:
+            if helper.ident is not None:
+                helper.join()
+    if errors:
+        raise errors[0]
+
+
+class Pace:
+    """Finds out by the clock how many threads are faster, one or `most`, and keeps finding out.
+
+    Threads that wait for each other at every mini-batch need a core each: where another program takes one of them, a
+    mini-batch of 10 µs was seen to take 100. So short pieces of the work are tried both ways, now and then again. What
+    is computed does not depend on it, only when it is done.
+    """
+
+    # Seconds of a piece, by the faster way: starting threads takes 0.1 ms, which a trial must not mistake for slowness.
+    TRIAL, PIECE = 0.004, 0.02
+    SOONEST, LATEST = 0.5, 10.0  # seconds between two trials of what was slower
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._seconds: dict[int, float] = {}  # of the last piece, for one unit of work, by number of threads
+        self._wait, self._waited = self.SOONEST, 0.0
+
+    def pieces(self, total: int) -> Iterator[tuple[int, int, int]]:
+        """(first, last, threads) of pieces that cover 0 … total - 1; the caller does each before it asks on."""
+        done = 0
+        while done < total:
+            threads, seconds = self._choose()
+            last = total
+            if self.most > 1:
+                last = min(total, done + max(1, int(seconds / min(self._seconds.values(), default=seconds))))
+            began = time.perf_counter()
+            yield done, last, threads
+            if self.most > 1:
+                self._note(threads, time.perf_counter() - began, last - done)
+            done = last
+
+    def _choose(self) -> tuple[int, float]:
+        """(threads, seconds) of the next piece."""
+        for threads in (1, self.most):
+            if threads not in self._seconds:
+                return threads, self.TRIAL
+        faster = min(self._seconds, key=self._seconds.__getitem__)
+        if self._waited < self._wait:
+            return faster, self.PIECE
+        return self.most + 1 - faster, self.TRIAL
+
+    def _note(self, threads: int, seconds: float, units: int) -> None:
+        trial = len(self._seconds) == 2 and self._waited >= self._wait
+        before = self._seconds.get(threads)
+        self._seconds[threads] = seconds / units
+        self._waited += seconds
+        if trial:
+            again = before is not None and threads != min(self._seconds, key=self._seconds.__getitem__)
+            self._wait, self._waited = (min(2 * self._wait, self.LATEST) if again else self.SOONEST), 0.0

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numba.core.config import DISABLE_JIT
-from test_threads import ENGINES, lesson, same, trained
+from test_at_once import ENGINES, lesson, same, trained
 
 from fastbp import data
 

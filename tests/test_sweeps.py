@@ -21,7 +21,7 @@ import threadpoolctl
 from numba.core.config import DISABLE_JIT
 
 import fastbp
-from fastbp import machine
+from fastbp import machine, threads
 from fastbp.errors import DataFileError, FastbpError
 from fastbp.sweeps import progress, spec, workers
 from fastbp.sweeps.result import Mean
@@ -293,6 +293,20 @@ def test_more_workers_than_cores_are_capped_with_a_note():
 
 def pools() -> list[int]:
     return [pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
+
+
+def test_every_network_keeps_to_one_core(monkeypatch):
+    """With threads of its own in the compiled loops, two networks on two cores would wait for each other's."""
+    allowed, original = [], fastbp.Network.fit
+
+    def fit(self, X, y, **arguments):
+        allowed.append((threads.available(), *pools()))
+        return original(self, X, y, **arguments)
+
+    monkeypatch.setattr(fastbp.Network, "fit", fit)
+    with ThreadPoolExecutor(2) as pool:
+        sweep(grid=GRID, executor=pool)
+    assert {n for each in allowed for n in each} == {1} and len(allowed) > 4
 
 
 def test_blas_pools_are_put_back_after_a_sweep_and_after_an_exception(monkeypatch):

@@ -1,91 +1,155 @@
-"""Threads: BLAS pools are put back, networks that train at the same time do not disturb each other, forks work."""
+"""The threads of compiled code: the same bits whatever their number, no one waits for ever, and the clock decides."""
 
-import multiprocessing
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+import threading
+import time
 
 import numpy as np
 import pytest
-import scipy.linalg.blas  # noqa: F401  before its pool is looked at
-import threadpoolctl
 from numba.core.config import DISABLE_JIT
 
 import fastbp
-from fastbp import threads
+from fastbp import architecture, data, engines, threads
+from fastbp.engines import fused, plan
 
-ENGINES = ("matrix", pytest.param("fused", marks=pytest.mark.skipif(DISABLE_JIT, reason="slow without compiled code")))
+compiled_only = pytest.mark.skipif(DISABLE_JIT, reason="with the JIT off there is one thread")
 
-
-def pools() -> list[int]:
-    return [pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
-
-
-def lesson(n: int = 300, n_in: int = 12) -> tuple[np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(1)
-    X = rng.standard_normal((n, n_in)) * (rng.random((n, n_in)) < 0.3)
-    return X, rng.integers(0, 3, n)
-
-
-def trained(X: Any, y: np.ndarray, seed: int = 0, **arguments: Any) -> fastbp.Network:
-    network = fastbp.Network([12, 8, 3], seed=seed, **arguments)
-    network.fit(X, y, epochs=3, batch_size=7, eta=0.5, verbose=False)
-    return network
+SOFTMAX = {"output": "softmax", "cost": "log_likelihood"}
+NETWORKS = {
+    "panels shared out": {"sizes": (12, 96, 70, 10), "hidden": "tanh"},
+    "rows shared out": {"sizes": (12, 9, 5, 3), "hidden": "relu", **SOFTMAX},
+    "one neuron changed in each layer": {
+        "sizes": (12, 70, 40, 3),
+        "neurons": {(2, 33): "tanh", (3, 39): "relu", (4, 1): "identity"},
+    },
+    "more outputs than a panel": {"sizes": (12, 20, 70), "hidden": "silu", **SOFTMAX},
+    "no hidden layer": {"sizes": (12, 10), "cost": "cross_entropy"},
+}
 
 
-def same(network: fastbp.Network, other: fastbp.Network) -> bool:
-    return all(np.array_equal(a, b) for a, b in zip(network.weights, other.weights, strict=True))
+def engine(name: str, dtype: str, density: float, batch_size: int, optimizer: object) -> fused.FusedEngine:
+    given = {"hidden": "sigmoid", "output": "sigmoid", "cost": "quadratic", "neurons": None, **NETWORKS[name]}
+    built = architecture.build(
+        given["sizes"], given["hidden"], given["output"], given["cost"], given["neurons"], dtype
+    )  # fmt: skip
+    rng = np.random.default_rng(0)
+    X = (rng.normal(size=(60, 12)) * (rng.random((60, 12)) < density)).astype(dtype)
+    examples = data.Examples(X, None, rng.integers(0, built.sizes[-1], 60))
+    theta = rng.normal(size=fastbp.parameters.count(built.sizes)).astype(dtype) / 4
+    return fused.FusedEngine(built, theta, examples, batch_size, optimizer)
 
 
-@pytest.fixture
-def several():
-    """More than one BLAS thread to begin with, whatever the machine has."""
-    with threadpoolctl.threadpool_limits(3, user_api="blas"):
-        yield pools()
+def run_with(made: fused.FusedEngine, count: int) -> list[np.ndarray]:
+    """Everything the engine computes, with so many threads, in one piece."""
+    for pace in (made.pace, made.prediction_pace):
+        pace.pieces = lambda total: iter([(0, total, count)])  # type: ignore[method-assign]
+    order = np.random.default_rng(1).permutation(60)
+    made.train(order, np.full(-(-60 // made.batch_size), 0.3), 0.4)
+    return [made.theta(), made.gradient(np.arange(made.batch_size)), made.outputs(made.prepare(made_examples(made)))]
 
 
-def test_pools_are_put_back_by_the_last_of_two_that_overlap(several):
-    first, second = threads.one_for_blas(), threads.one_for_blas()
-    first.__enter__()
-    second.__enter__()
-    assert set(pools()) == {1}
-    first.__exit__(None, None, None)
-    assert set(pools()) == {1}, "the second still counts on it"
-    second.__exit__(None, None, None)
-    assert pools() == several
+def made_examples(made: fused.FusedEngine) -> data.Examples:
+    X = np.random.default_rng(2).normal(size=(131, 12)).astype(made.architecture.dtype)
+    return data.Examples(X)
 
 
-def test_pools_are_put_back_after_an_exception(several):
-    with pytest.raises(RuntimeError), threads.one_for_blas():
-        raise RuntimeError
-    assert pools() == several
-    with threads.for_products(threads.WORTH_THREADS):
-        assert pools() == several
+@compiled_only
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("density", [0.2, 1.0])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_bits_do_not_depend_on_the_number_of_threads(name: str, density: float, dtype: str) -> None:
+    for optimizer in (engines.PLAIN, fastbp.AdamW(1e-2), fastbp.SGD(1.0, momentum=0.5)):
+        for batch_size in (1, 7, 32):
+            alone = run_with(engine(name, dtype, density, batch_size, optimizer), 1)
+            for count in (2, 3, 5):
+                together = run_with(engine(name, dtype, density, batch_size, optimizer), count)
+                for a, b in zip(alone, together, strict=True):
+                    np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-def test_networks_in_many_threads_learn_what_each_learns_alone(engine, several):
-    X, y = lesson()
-    alone = [trained(X, y, seed, engine=engine) for seed in range(8)]
-    with ThreadPoolExecutor(4) as pool:
-        together = list(pool.map(lambda seed: trained(X, y, seed, engine=engine), range(8)))
-    assert all(map(same, alone, together))
-    assert pools() == several
+def test_an_error_in_one_thread_is_raised_and_nobody_waits_for_it() -> None:
+    def work(me: int, sync: np.ndarray) -> None:
+        if me == 1:
+            raise MemoryError("no room")
+        while not sync[threads._BROKEN]:  # what a compiled thread looks at while it waits
+            time.sleep(0.001)
+
+    before = threading.active_count()
+    with pytest.raises(MemoryError, match="no room"):
+        threads.run_together(3, work)
+    assert threading.active_count() == before
 
 
-def in_child(results: Any, X: np.ndarray, y: np.ndarray) -> None:
-    results.put(trained(X, y, engine="matrix"))
+@compiled_only
+def test_waiting_ends_when_one_never_comes() -> None:
+    from fastbp import kernels
+
+    sync = np.zeros(threads._SYNC, np.int64)
+    waiting = threading.Thread(target=kernels.wait, args=(sync, 2), daemon=True)
+    kernels.wait(np.zeros(threads._SYNC, np.int64), 1)  # compiled now
+    waiting.start()
+    time.sleep(0.05)
+    assert waiting.is_alive()
+    sync[threads._BROKEN] = 1
+    waiting.join(5)
+    assert not waiting.is_alive()
 
 
-@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="this system does not fork")
-@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-def test_a_fork_after_a_fit_can_train_even_if_a_thread_held_the_lock():
-    X, y = lesson()
-    alone = trained(X, y, engine="matrix")
-    context = multiprocessing.get_context("fork")
-    results = context.SimpleQueue()
-    with threads._lock:
-        child = context.Process(target=in_child, args=(results, X, y))
-        child.start()
-    network = results.get()
-    child.join()
-    assert same(network, alone)
+def test_available_heeds_the_environment_and_the_context(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "")
+    cores = threads.available()
+    assert cores >= 1
+    for given, wanted in (("1", 1), ("1,2", 1), ("0", cores), ("many", cores), (str(10 * cores), cores)):
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
+        assert threads.available() == wanted
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    with threads.limited_to(1):
+        assert threads.available() == 1
+    assert threads.available() == cores
+
+
+def test_small_mini_batches_get_one_thread() -> None:
+    small = architecture.build((8, 32, 16, 4), "sigmoid", "sigmoid", "quadratic", None, "float32")
+    large = architecture.build((784, 512, 10), "sigmoid", "sigmoid", "quadratic", None, "float32")
+    assert plan.most_threads(small, 16) == 1
+    assert plan.most_threads(large, 100) == (1 if DISABLE_JIT else threads.available())
+
+
+class Clock:
+    """Time that passes as a number of threads works, until somebody takes the second core away."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, slow: dict[int, float]) -> None:
+        self.now, self.slow = 0.0, slow
+        monkeypatch.setattr(threads.time, "perf_counter", lambda: self.now)
+
+    def work(self, pace: threads.Pace, units: int) -> list[tuple[int, int]]:
+        """(threads, units) of each piece."""
+        done, pieces = 0, []
+        for first, last, count in pace.pieces(units):
+            assert first == done and last > first
+            done = last
+            self.now += 1e-4 + (last - first) * self.slow[count]
+            pieces.append((count, last - first))
+        assert done == units
+        return pieces
+
+
+@pytest.mark.parametrize("seconds", [1e-5, 1e-3, 0.03])
+def test_pace_finds_the_faster_way_and_notices_when_that_changes(
+    monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    clock = Clock(monkeypatch, {1: seconds, 2: seconds / 1.7})
+    pace, units = threads.Pace(2), int(3 / seconds)
+    pieces = clock.work(pace, units)
+    assert sum(n for count, n in pieces if count == 2) > 0.8 * units
+    clock.slow = {1: seconds, 2: 20 * seconds}  # the second core is taken
+    began = clock.now
+    pieces = clock.work(pace, units)
+    assert sum(n for count, n in pieces if count == 1) > 0.8 * units
+    assert clock.now - began < 1.6 * units * seconds
+    clock.slow = {1: seconds, 2: seconds / 1.7}  # it is free again
+    clock.work(pace, int(12 / seconds))  # at the latest after ten seconds
+    assert clock.work(pace, units)[-1][0] == 2
+
+
+def test_pace_with_one_thread_does_all_at_once() -> None:
+    assert list(threads.Pace(1).pieces(1000)) == [(0, 1000, 1)]

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from fastbp import kernels, parameters
+from fastbp import kernels, parameters, threads
 from fastbp.architecture import Architecture
 from fastbp.data import Examples, is_sparse
-from fastbp.engines.plan import SPARSE_BELOW
+from fastbp.engines import plan
 from fastbp.optimizers import Optimizer
 
 # Rows in one block of a prediction.
@@ -33,13 +33,15 @@ class FusedEngine:
         dtype = architecture.dtype
         self.shape, self.work = layout(architecture, batch_size)
         self.data = kernel_data(examples, architecture)
-        self.packed = np.zeros(
-            int(self.shape.layers[-1, kernels.BIAS_AT] + self.shape.layers[-1, kernels.PADDED]), dtype
-        )
+        last = self.shape.layers[-1]
+        self.packed = aligned_zeros(int(last[kernels.BIAS_AT] + last[kernels.PADDED]), dtype)
         self.scale = np.ones(1, dtype)
-        kernels.pack(self.shape.layers, theta, self.packed)
+        kernels.pack(self.shape, theta, self.packed)
         memory = optimizer.remember(self.packed.size, dtype)
-        gradient = np.zeros(self.packed.size if optimizer.code else 0, dtype)
+        gradient = aligned_zeros(self.packed.size if optimizer.code else 0, dtype)
+        self.pace, self.prediction_pace = (
+            threads.Pace(plan.most_threads(architecture, rows)) for rows in (batch_size, PREDICTION_BLOCK)
+        )
         self.steps = kernels.Steps(
             optimizer.code,
             np.array(optimizer.coefficients),
@@ -50,11 +52,15 @@ class FusedEngine:
         )
 
     def train(self, order: np.ndarray, eta: np.ndarray, decay: float) -> None:
-        self._run(kernels.TRAIN, self.shape, self.work, self.data, order, self.batch_size, self.packed, eta, decay)
+        network, m = (self.shape, self.packed, self.scale), self.batch_size
+        for first, last, count in self.pace.pieces(len(eta)):
+            rows, steps = order[first * m : last * m], eta[first:last]
+            self._run(count, kernels.TRAIN, *network, self.work, self.data, rows, m, self.packed, steps, decay)
 
     def gradient(self, rows: np.ndarray) -> np.ndarray:
         nabla = np.zeros_like(self.packed)
-        self._run(kernels.DIFFERENTIATE, self.shape, self.work, self.data, rows, self.batch_size, nabla)
+        network = self.shape, self.packed, self.scale
+        self._run(1, kernels.DIFFERENTIATE, *network, self.work, self.data, rows, self.batch_size, nabla)
         return self._unpack(nabla, np.ones_like(self.scale))
 
     def prepare(self, examples: Examples) -> tuple[int, kernels.Data]:
@@ -64,17 +70,32 @@ class FusedEngine:
         (n, data), dtype = prepared, self.architecture.dtype
         out, block = np.empty((n, self.architecture.sizes[-1]), dtype), min(PREDICTION_BLOCK, n)
         shape, work = layout(self.architecture, block)
+        packed, scale = self.packed, self.scale
+        if scale[0] != 1 and data.indptr.size == 0:  # only compressed rows keep W² as a multiple of what is packed
+            packed, scale = self._written_out(), np.ones_like(scale)
         each = 2 * parameters.count(self.architecture.sizes)
         at_once = block * max(1, PREDICTION_FLOPS // (each * block))
-        for first in range(0, n, at_once):  # back to Python now and then: Ctrl-C
-            rows = np.arange(first, min(first + at_once, n))
-            self._run(kernels.PREDICT, shape, work, data, rows, block, out[first : first + at_once].reshape(-1))
+        for start in range(0, n, at_once):  # back to Python now and then: Ctrl-C
+            stop = min(start + at_once, n)
+            for first, last, count in self.prediction_pace.pieces(-(-(stop - start) // block)):
+                rows = np.arange(start + first * block, min(start + last * block, stop))
+                result = out[rows[0] : rows[-1] + 1].reshape(-1)
+                self._run(count, kernels.PREDICT, shape, packed, scale, work, data, rows, block, result)
         return out
+
+    def _written_out(self) -> np.ndarray:
+        """A copy of the packed parameters with W² itself."""
+        packed, layers = self.packed.copy(), self.shape.layers
+        packed[layers[1, kernels.WEIGHT_AT] : layers[1, kernels.BIAS_AT]] *= self.scale[0]
+        return packed
 
     def _run(
         self,
+        count: int,
         task: int,
         shape: kernels.Shape,
+        packed: np.ndarray,
+        scale: np.ndarray,
         work: np.ndarray,
         data: kernels.Data,
         order: np.ndarray,
@@ -84,32 +105,22 @@ class FusedEngine:
         decay: float = 0.0,
     ) -> None:
         dtype, order = self.architecture.dtype, _writable(np.ascontiguousarray(order, np.int64))
-        eta = eta.astype(dtype)
-        kernels.run(
-            task,
-            shape,
-            self.packed,
-            self.scale,
-            work,
-            data,
-            order,
-            batch_size,
-            eta,
-            dtype.type(decay),
-            self.steps,
-            result,
-        )
+        arguments = (
+            task, shape, packed, scale, work, data, order, batch_size, eta.astype(dtype), dtype.type(decay),
+            self.steps, result,
+        )  # fmt: skip
+        threads.run_together(count, lambda me, sync: kernels.run(*arguments, me, count, sync))
 
     def _unpack(self, packed: np.ndarray, scale: np.ndarray) -> np.ndarray:
         theta = np.empty(parameters.count(self.architecture.sizes), packed.dtype)
-        kernels.unpack(self.shape.layers, packed, scale, theta)
+        kernels.unpack(self.shape, packed, scale, theta)
         return theta
 
     def theta(self) -> np.ndarray:
         return self._unpack(self.packed, self.scale)
 
     def load(self, theta: np.ndarray) -> None:
-        kernels.pack(self.shape.layers, theta, self.packed)
+        kernels.pack(self.shape, theta, self.packed)
         self.scale[0] = 1
 
     def is_finite(self) -> bool:
@@ -128,10 +139,10 @@ class FusedEngine:
 
 def layout(architecture: Architecture, rows: int) -> tuple[kernels.Shape, np.ndarray]:
     """Where everything lies in the packed parameters and in the work space, and a work space for so many rows."""
-    lanes = kernels.VECTOR_BYTES // architecture.dtype.itemsize
+    panel = 2 * kernels.VECTOR_BYTES // architecture.dtype.itemsize
     sizes = architecture.sizes
-    padded = [sizes[0], *(_round_up(n, lanes) for n in sizes[1:])]
-    layers = np.zeros((len(sizes), 8), np.int64)
+    padded = [_round_up(n, panel) for n in sizes]
+    layers = np.zeros((len(sizes), 9), np.int64)
     layers[:, kernels.SIZE], layers[:, kernels.PADDED] = sizes, padded
     codes = [activation.code for activation in architecture.activations]
     layers[1:, kernels.ACTIVATION] = codes  # type: ignore[assignment]  # all known: the engine was checked
@@ -139,19 +150,30 @@ def layout(architecture: Architecture, rows: int) -> tuple[kernels.Shape, np.nda
     for l, p in enumerate(padded):
         for column in (kernels.A_AT,) if l == 0 else (kernels.Z_AT, kernels.A_AT, kernels.DELTA_AT):
             layers[l, column] = at
-            at += _round_up(rows * p, lanes)
-    spare_at, at = at, 0
+            at += rows * p
+        if l > 1:
+            layers[l, kernels.TURNED_AT] = at
+            at += padded[l - 1] * sizes[l]
+    zeros_at, spare_at, at = at, at + panel, 0
     for l in range(1, len(sizes)):
         layers[l, kernels.WEIGHT_AT] = at
         layers[l, kernels.BIAS_AT] = at = at + sizes[l - 1] * padded[l]
         at += padded[l]
     changed = [(l - 1, j, neuron.code) for (l, j), neuron in architecture.neurons.items()]
-    transposed = max((n * p for n, p in zip(sizes[2:], padded[1:-1], strict=True)), default=0)
-    spare = max(transposed, rows * (2 + len(changed)))
     return (
-        kernels.Shape(layers, np.array(changed, np.int64).reshape(-1, 3), architecture.cost.code, spare_at),
-        np.zeros(spare_at + spare, architecture.dtype),
+        kernels.Shape(
+            layers, np.array(changed, np.int64).reshape(-1, 3), architecture.cost.code, panel, zeros_at, spare_at
+        ),
+        aligned_zeros(spare_at + 3 * rows * len(changed), architecture.dtype),
     )
+
+
+def aligned_zeros(n: int, dtype: np.dtype) -> np.ndarray:
+    """Zeros that begin on a line of the cache, as NumPy's need not: vectors across two lines cost twice."""
+    line = 64 // dtype.itemsize
+    room = np.zeros(n + line, dtype)
+    first = -room.ctypes.data % 64 // dtype.itemsize
+    return room[first : first + n]
 
 
 def _round_up(n: int, lanes: int) -> int:
@@ -201,7 +223,7 @@ def compress(X: Any, dtype: np.dtype) -> Any:
     X = np.ascontiguousarray(X, None if X.dtype.name in ("float32", "float64") else dtype)
     flat, counts = _writable(X.reshape(-1)), np.empty(len(X), np.int64)
     kernels.count_nonzeros(flat, *X.shape, counts)
-    if counts.sum() >= SPARSE_BELOW * X.size:
+    if counts.sum() >= plan.SPARSE_BELOW * X.size:
         return X
     indptr = np.concatenate([[0], np.cumsum(counts)])
     room = int(indptr[-1]) + X.shape[1]

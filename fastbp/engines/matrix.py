@@ -233,7 +233,7 @@ class _Layer:
         from fastbp import kernels
 
         if self.activation.code == kernels.SOFTMAX:
-            kernels.softmax_rows(self.work, self.z_at, self.a_at, self.n, m, self.n)
+            kernels.softmax_rows(self.work, self.z_at, self.a_at, m, 0, m, self.n, self.n)
         else:
             kernels.activate(self.activation.code, self.work, self.z_at, self.a_at, m * self.n)
 

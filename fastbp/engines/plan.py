@@ -20,6 +20,20 @@ from fastbp.data import is_sparse
 SPARSE_BELOW = 0.4
 
 
+# Floating-point operations of a mini-batch from which a second thread of the fused engine may repay the waiting for
+# each other, some 0.3 µs at every layer, there and back (docs/performance-notes.md); the clock tells whether it does.
+THREADS_FROM = 1e6
+
+
+def most_threads(built: Architecture, batch_size: int) -> int:
+    """How many threads the fused engine tries on mini-batches of this size. With the JIT off, one."""
+    from fastbp.kernels import DISABLE_JIT
+
+    if DISABLE_JIT or _architecture.flops(built.sizes, batch_size) < THREADS_FROM:
+        return 1
+    return threads.available()
+
+
 @dataclass(frozen=True)
 class Plan:
     """The choice for one network and batch size; printing it shows all.

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import fastbp
-from fastbp import fitting, machine, threads
+from fastbp import fitting, machine
 from fastbp.errors import DivergenceError
 from fastbp.network import Network, _whole
 from fastbp.sweeps import progress, workers
@@ -23,6 +23,7 @@ from fastbp.sweeps.file import SweepFile, describe
 from fastbp.sweeps.result import SweepResult
 from fastbp.sweeps.spec import Run, check_arrays, expand
 from fastbp.sweeps.spec import plain as in_names_and_numbers
+from fastbp.sweeps.workers import one_core
 
 __all__ = ["SweepResult", "sweep"]
 
@@ -74,7 +75,7 @@ def sweep(
             file = stack.enter_context(SweepFile(output, _header(spec, runs, given), runs, resume))
             rows = {number: row for number, row in file.rows.items() if _stands(row, keep_models)}
         waiting = [run for run in runs if run.number not in rows]
-        stack.enter_context(threads.one_for_blas())  # here, not by turns in each thread
+        stack.enter_context(one_core())  # BLAS for all threads and once, not by turns in each
         shared = _try_each_value(waiting, given)
         if file is not None:
             file.begin()

@@ -4,11 +4,12 @@ Threads share the data. Everywhere else they are sent to each worker once, and s
 """
 
 import concurrent.futures
+import contextlib
 import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,8 +41,7 @@ def train(arrays: Arrays, run: Run, keep: bool, listener: "Listener") -> Outcome
     began = time.perf_counter()
     try:
         network, arguments = Network(**run.for_network()), run.for_fit()
-        # that numbers overflow is for the row to say
-        with threads.one_for_blas(), np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        with one_core(), np.errstate(over="ignore", divide="ignore", invalid="ignore"):  # said in the row
             history = network.fit(**arrays, **arguments, verbose=listener)
         engine, records = history.engine, history.epochs
         if len(records) < arguments["epochs"]:
@@ -57,6 +57,13 @@ def train(arrays: Arrays, run: Run, keep: bool, listener: "Listener") -> Outcome
         "final": final_metrics(history_of_numbers[-1]) if records else {}, "history": history_of_numbers,
     }  # fmt: skip
     return Outcome(row, network if keep and status != "failed" else None)
+
+
+@contextlib.contextmanager
+def one_core() -> Iterator[None]:
+    """Compiled code and BLAS keep to the thread they are called from: what runs beside it are other networks."""
+    with threads.limited_to(1), threads.one_for_blas():
+        yield
 
 
 class Listener(fitting._Silent):
