@@ -236,7 +236,22 @@ def test_a_fit_that_ends_early_is_stopped_not_done(monkeypatch):
 
     monkeypatch.setattr(fastbp.Network, "fit", fit)
     (row,) = sweep(spec={**SPEC, "eta": 0.1})
-    assert (row["status"], row["message"], row["epochs_done"]) == ("stopped", "after 2 of 3 epochs", 2)
+    assert (row["status"], row["message"], row["epochs_done"]) == ("stopped", "the fit ended after 2 of 3 epochs", 2)
+
+
+def test_the_final_metrics_are_those_of_the_parameters_that_were_put_back(monkeypatch):
+    original = fastbp.Network.fit
+
+    def fit(self, X, y, **arguments):
+        history = original(self, X, y, **arguments)
+        del history.epochs[2:]
+        history.ended, history.best_epoch = "early stopping", 0
+        return history
+
+    monkeypatch.setattr(fastbp.Network, "fit", fit)
+    (row,) = sweep(spec={**SPEC, "eta": 0.1})
+    assert (row["status"], row["message"]) == ("stopped", "early stopping after 2 of 3 epochs")
+    assert row["final"]["validation_cost"] == row["history"][0]["validation_cost"]
 
 
 REFUSED = {

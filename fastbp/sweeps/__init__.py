@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import fastbp
-from fastbp import fitting, machine
+from fastbp import machine
 from fastbp.errors import DivergenceError
 from fastbp.network import Network, _whole
 from fastbp.sweeps import progress, workers
@@ -35,7 +35,7 @@ def sweep(
     grid: Mapping[str, Iterable[Any]] | None = None,
     configs: Sequence[Mapping[str, Any]] | None = None,
     seeds: int | Iterable[int] = 1,
-    validation_data: tuple[Any, Any] | None = None,
+    validation_data: tuple[Any, ...] | None = None,
     executor: Executor | None = None,
     workers: int | None = None,
     output: str | Path | None = None,
@@ -102,7 +102,7 @@ def _arrays(data: Any, validation_data: Any, others: dict[str, Any]) -> workers.
         raise TypeError(f"data must be a pair (X, y), got {type(data).__name__}")
     check_arrays(others)
     given = {"X": data[0], "y": data[1], **others}
-    return given if validation_data is None else {**given, "validation_data": fitting._pair(validation_data)}
+    return given if validation_data is None else {**given, "validation_data": validation_data}
 
 
 def _count(workers: int | None) -> int:

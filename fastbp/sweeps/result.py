@@ -51,7 +51,8 @@ class SweepResult:
 
     `run` its number, `settings` what varies, `seed`, `status`: "done"; "stopped" before the last epoch, as it was told
     to; "diverged" or "failed", and then `message` says how. `engine_used`, `epochs_done`, `seconds`; `final`, the
-    metrics of the last epoch; `history`, every epoch's record; `model`, the file of the parameters if they were kept.
+    metrics of the last epoch, or of the one whose parameters were put back; `history`, every epoch's record; `model`,
+    the file of the parameters if they were kept.
     Numbers that are not finite are None, as in the file of a sweep.
     """
 

@@ -37,7 +37,7 @@ class Outcome(NamedTuple):
 
 def train(arrays: Arrays, run: Run, keep: bool, listener: "Listener") -> Outcome:
     """Train one network from beginning to end, on one core. Whatever happens to it stands in its row."""
-    status, message, engine, network = "done", "", None, None
+    status, message, engine, network, best = "done", "", None, None, None
     began = time.perf_counter()
     try:
         network, arguments = Network(**run.for_network()), run.for_fit()
@@ -45,16 +45,21 @@ def train(arrays: Arrays, run: Run, keep: bool, listener: "Listener") -> Outcome
             history = network.fit(**arrays, **arguments, verbose=listener)
         engine, records = history.engine, history.epochs
         if len(records) < arguments["epochs"]:
-            status, message = "stopped", f"after {len(records)} of {arguments['epochs']} epochs"
+            why = getattr(history, "ended", None) or "the fit ended"
+            status, message = "stopped", f"{why} after {len(records)} of {arguments['epochs']} epochs"
+        best = getattr(history, "best_epoch", None)  # whose parameters early stopping has put back
     except DivergenceError as error:
         status, message, records = "diverged", str(error), listener.records
     except Exception as error:  # one network must not hold up the rest
         status, message, records = "failed", f"{type(error).__name__}: {error}", listener.records
     history_of_numbers = [plain(record) for record in records]
+    final = next((record for record in history_of_numbers if record["epoch"] == best), None)
+    if final is None:
+        final = history_of_numbers[-1] if records else {}
     row = {
         "run": run.number, "settings": run.settings, "seed": run.seed, "status": status, "message": message,
         "engine_used": engine, "epochs_done": len(records), "seconds": time.perf_counter() - began,
-        "final": final_metrics(history_of_numbers[-1]) if records else {}, "history": history_of_numbers,
+        "final": final_metrics(final), "history": history_of_numbers,
     }  # fmt: skip
     return Outcome(row, network if keep and status != "failed" else None)
 
@@ -96,9 +101,9 @@ class OneMiniBatch(fitting._Silent):
 def share(arrays: Arrays) -> Arrays:
     """The same arrays; what is made of the inputs, for checks and for the engines, is made once in this process."""
     shared = {**arrays, "X": Shared(arrays["X"])}
-    if "validation_data" in arrays:
-        X, y = arrays["validation_data"]
-        shared["validation_data"] = (Shared(X), y)
+    held_out = arrays.get("validation_data")
+    if isinstance(held_out, tuple | list) and held_out:  # anything else is for fit to refuse
+        shared["validation_data"] = (Shared(held_out[0]), *held_out[1:])
     return shared
 
 
