@@ -23,12 +23,14 @@ _HOMES = {
     "FastbpError": "errors",
     "ModelFileError": "errors",
     "DataFileError": "errors",
+    "bench": "",
     "datasets": "",
 }
 
 __all__ = ["__version__", *_HOMES]
 
 if TYPE_CHECKING:
+    from fastbp import bench as bench
     from fastbp import datasets as datasets
     from fastbp.activations import sigmoid as sigmoid
     from fastbp.activations import sigmoid_prime as sigmoid_prime

@@ -526,6 +526,62 @@ def plan(
     commands.show_plan(shape, batch_size, density, as_json)
 
 
+@app.command(
+    cls=Command,
+    epilog=examples(
+        ("a network of the size of the book's first", "fastbp bench"),
+        ("one of your own, with a picture", "fastbp bench --sizes 20,64,3 --batch-size 32 --plot bench.png"),
+        ("inputs that are mostly zero, as MNIST's", "fastbp bench --density 0.19 --dtype float32"),
+    ),
+)
+def bench(
+    sizes: Annotated[
+        Sizes,
+        option(NETWORK, "--sizes", "N,N,…", "All layers, the input first: 784,30,10.", "784,30,10", parser=read_sizes),
+    ] = "784,30,10",  # type: ignore[assignment]  # typer has the parser read it
+    activation: ActivationOption = None,
+    output: OutputOption = None,
+    cost: CostOption = None,
+    dtype: DtypeOption = Dtype.float64,
+    batch_size: BatchSizeOption = 10,
+    density: Annotated[
+        float,
+        option(
+            TRAINING, "--density", "SHARE", "Of the inputs that are not zero (MNIST: 0.19).", "1", callback=_share(1.0)
+        ),
+    ] = 1.0,
+    threads: Annotated[
+        int | None,
+        option(TRAINING, "--threads", "N", "The most that BLAS may use.", "all cores", callback=_at_least(1)),
+    ] = None,
+    samples: Annotated[
+        int, option(TRAINING, "--samples", "N", "Of each figure; the median is shown.", "7", callback=_at_least(1))
+    ] = 7,
+    as_json: Annotated[
+        Path | None,
+        option(RESULT, "--json", "FILE", "Keep all figures in a file; - prints them, and nothing else."),
+    ] = None,
+    plot: Annotated[
+        Path | None, option(RESULT, "--plot", "FILE.png", "Draw the times and the roofline (needs matplotlib).")
+    ] = None,
+    debug: DebugOption = False,
+) -> None:
+    """Time a network in each engine, and this machine's arithmetic and memory, in some ten seconds.
+
+    The examples are synthetic; nothing is trained that you could use.
+    """
+    from fastbp import commands
+
+    shape = commands.NetworkOptions(
+        sizes=sizes.values,
+        activation=None if activation is None else activation.names,
+        output=output,
+        cost=cost,
+        dtype=dtype.value,
+    )
+    commands.show_bench(shape, commands.BenchOptions(batch_size, density, threads, samples, as_json, plot))
+
+
 @app.command(cls=Command, epilog=examples((None, "fastbp info"), (None, "fastbp info --json")))
 def info(as_json: JsonOption = False, debug: DebugOption = False) -> None:
     """Print what a bug report needs: versions, processor, threads."""

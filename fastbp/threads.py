@@ -22,3 +22,10 @@ def for_products(largest: float) -> contextlib.AbstractContextManager[Any]:
     if largest >= WORTH_THREADS:
         return contextlib.nullcontext()
     return _controller().limit(limits=1, user_api="blas")
+
+
+def at_most(count: int) -> contextlib.AbstractContextManager[Any]:
+    """A context in which no BLAS uses more threads than this, NumPy's and SciPy's alike."""
+    import scipy.linalg.blas  # noqa: F401  what is not loaded yet cannot be held back
+
+    return _controller().limit(limits=count, user_api="blas")

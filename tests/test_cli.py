@@ -21,7 +21,7 @@ from numba.core.config import DISABLE_JIT
 from typer.testing import CliRunner
 
 import fastbp
-from fastbp import cli, commands, datasets, lessons, plotting, reports, sources
+from fastbp import bench, cli, commands, datasets, lessons, plotting, reports, sources
 from fastbp.activations import ACTIVATIONS
 from fastbp.architecture import DTYPES
 from fastbp.costs import COSTS
@@ -29,7 +29,7 @@ from fastbp.engines import NAMES
 from fastbp.initializers import SCALES
 
 ROOT = Path(__file__).parent.parent
-COMMANDS = ("train", "evaluate", "predict", "plan", "info")
+COMMANDS = ("train", "evaluate", "predict", "plan", "bench", "info")
 KINDS = ("setosa", "versicolor", "virginica")
 # Small enough for the plain engine, which needs no compiler.
 QUICK = ("--engine", "reference", "--epochs", "3")
@@ -165,6 +165,8 @@ def example_lines() -> list[str]:
 @pytest.mark.skipif(DISABLE_JIT, reason="too slow without compiled kernels")
 def test_examples_of_the_help_and_of_the_documentation_work(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(commands, "_SAMPLE", 50)  # the training cost of the plots is no matter here
+    for name, value in {"SAMPLE_SECONDS": 1e-4, "_SQUARE": 16, "_SWEEP_BYTES": 4096, "_MOST_EXAMPLES": 50}.items():
+        monkeypatch.setattr(bench, name, value)  # nor are the figures of a benchmark
     for line in example_lines():
         before, _, after = line.partition("fastbp ")
         arguments = shlex.split(after)
