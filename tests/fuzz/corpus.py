@@ -1,0 +1,77 @@
+"""Writes the seed corpus, tests/corpus/: a few small good files for each loader. `python tests/fuzz/corpus.py`
+
+What comes of fuzzing is added by hand, as a file whose name says what it did; this script leaves it alone.
+"""
+
+import gzip
+import io
+from pathlib import Path
+
+import numpy as np
+
+import fastbp
+
+CORPUS = Path(__file__).parent.parent / "corpus"
+
+
+def write(corpus: Path) -> None:
+    for name in ("model", "idx", "csv", "npz"):
+        (corpus / name).mkdir(parents=True, exist_ok=True)
+    _models(corpus / "model")
+    _idx(corpus / "idx")
+    _csv(corpus / "csv")
+    _npz(corpus / "npz")
+
+
+def _models(folder: Path) -> None:
+    fastbp.Network([2, 2], seed=0).save(folder / "smallest.model")
+    rich = fastbp.Network(
+        [3, 4, 2], hidden=["tanh"], output="softmax", cost="log_likelihood", dtype="float32", seed=0,
+        neurons={(2, 1): "gelu"},
+    )  # fmt: skip
+    rich.classes_ = np.array(["no", "yes"])
+    rich.input_scaling = ("affine", np.arange(3.0), 0.5)
+    rich.save(folder / "everything.model")
+    whole = fastbp.Network([1, 2], seed=0)
+    whole.classes_ = np.array([3, 7])
+    whole.save(folder / "whole-labels.model")
+
+
+def _idx(folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name, code, kind in (("bytes", 8, "u1"), ("shorts", 11, ">i2"), ("floats", 13, ">f4"), ("doubles", 14, ">f8")):
+        array = rng.integers(0, 100, (3, 2, 2)).astype(kind)
+        data = bytes([0, 0, code, array.ndim]) + np.array(array.shape, ">u4").tobytes() + array.tobytes()
+        (folder / f"{name}.idx").write_bytes(data)
+        if name == "bytes":
+            (folder / "packed.idx").write_bytes(gzip.compress(data, mtime=0))
+    (folder / "labels.idx").write_bytes(bytes([0, 0, 8, 1, 0, 0, 0, 4, 0, 1, 2, 3]))
+
+
+def _csv(folder: Path) -> None:
+    for name, text in {
+        "header": "a,b,kind\n1,2.5,x\n-3,4e2,y\n",
+        "numbers": "1,2,3\n4,5,6\n\n7,8,9\n",
+        "quoted": '"a ""b""",c,d\r\n1,2,"x, y"\r\n3,4,"two\nlines"\r\n',
+        "semicolons": "\ufeffx;y;z\n1;2;0\n3;4;1\n",
+        "tabs": "1\t2\t0.5\n3\t4\t1.5",
+    }.items():
+        (folder / f"{name}.csv").write_bytes(text.encode())
+
+
+def _npz(folder: Path) -> None:
+    X, y = np.arange(6.0).reshape(3, 2), np.array([0, 1, 0])
+    images = np.arange(12, dtype=np.uint8).reshape(3, 2, 2)
+    for name, packed, arrays in (
+        ("plain", False, {"X": X, "y": y}),
+        ("packed", True, {"X": X.astype(np.float32), "y": np.array(["a", "b", "a"])}),
+        ("keras", False, {"x_train": images, "y_train": y, "x_test": images[:1], "y_test": y[:1]}),
+        ("fortran", False, {"X": np.asfortranarray(X), "y": X > 2}),
+    ):
+        buffer = io.BytesIO()
+        (np.savez_compressed if packed else np.savez)(buffer, **arrays)
+        (folder / f"{name}.npz").write_bytes(buffer.getvalue())
+
+
+if __name__ == "__main__":
+    write(CORPUS)
