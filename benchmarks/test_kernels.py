@@ -1,7 +1,7 @@
 """Each hot kernel beside its NumPy twin, on the shapes of workload S1: `pytest benchmarks/test_kernels.py`.
 
 Both write the same result, which is compared before either is timed. A call from Python costs a kernel about half a
-microsecond, which it does not pay inside a compiled run: the two cases over compressed rows make ten such calls.
+microsecond, which it does not pay inside a compiled run.
 """
 
 from collections.abc import Callable
@@ -13,8 +13,8 @@ import pytest
 from fastbp import kernels
 from fastbp.activations import ACTIVATIONS
 
-M, N_IN, N_OUT, DENSITY = 10, 784, 32, 0.19
 DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
+M, N_IN, DENSITY = 10, 784, 0.19
 
 
 class Case(NamedTuple):
@@ -29,75 +29,85 @@ def _normal(dtype: np.dtype, *shape: int) -> np.ndarray:
     return np.random.default_rng(1).standard_normal(shape).astype(dtype)
 
 
-def _compressed(dtype: np.dtype, rows: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """A matrix as sparse as MNIST: dense, indptr, indices, values."""
-    rng = np.random.default_rng(2)
+def _panel(dtype: np.dtype) -> int:
+    """The outputs of a panel: with 64-byte vectors 32 in float32, as many as S1 has, padded."""
+    return 2 * kernels.VECTOR_BYTES // dtype.itemsize
+
+
+def _panelled(A: np.ndarray) -> np.ndarray:
+    """(m, n) as the kernels lay it out: panel after panel, the last one padded."""
+    p = _panel(A.dtype)
+    padded = np.zeros((len(A), -(-A.shape[1] // p) * p), A.dtype)
+    padded[:, : A.shape[1]] = A
+    return padded.reshape(len(A), -1, p).transpose(1, 0, 2).reshape(-1)
+
+
+def _compressed(dtype: np.dtype, rows: int) -> tuple[np.ndarray, kernels.Data]:
+    """A matrix as sparse as MNIST: dense, and as the kernels take it."""
+    rng, none = np.random.default_rng(2), np.empty(0, dtype)
     X = rng.random((rows, N_IN)).astype(dtype) * (rng.random((rows, N_IN)) < DENSITY)
     indptr = np.concatenate([[0], np.cumsum(np.count_nonzero(X, axis=1))])
-    return X, indptr, np.nonzero(X)[1].astype(np.int32), X[X != 0]
+    labels = np.empty(0, np.int64)
+    return X, kernels.Data(none, indptr, np.nonzero(X)[1].astype(np.int32), X[X != 0], none, labels)
 
 
 def product_forward(dtype: np.dtype) -> Case:
-    """Z = A W for dense rows."""
-    A, W, Z = _normal(dtype, M, N_IN), _normal(dtype, N_IN, N_OUT), np.zeros((M, N_OUT), dtype)
-    zero = dtype.type(0)
-    a, w, z = A.reshape(-1), W.reshape(-1), Z.reshape(-1)
-    return Case(
-        lambda: kernels.add_product(z, 0, N_OUT, a, 0, N_IN, 1, w, 0, N_OUT, M, N_OUT, N_IN, zero),
-        lambda: np.matmul(A, W, out=Z),
-        lambda: Z,
-    )
+    """Z = b + A W for dense rows, one panel of outputs."""
+    p = _panel(dtype)
+    A, W, b, Z = _normal(dtype, M, N_IN), _normal(dtype, N_IN, p), _normal(dtype, p), np.zeros((M, p), dtype)
+    a, w, z = _panelled(A), W.reshape(-1), Z.reshape(-1)
+
+    def twin() -> None:
+        np.matmul(A, W, out=Z)
+        np.add(Z, b, out=Z)
+
+    return Case(lambda: kernels.forward_panel(z, 0, a, 0, p * M, w, 0, b, 0, M, 2, N_IN), twin, lambda: Z)
 
 
 def product_update(dtype: np.dtype) -> Case:
     """W + Aᵀ Δ: BP4 and the step in one; NumPy needs a second array for the gradient."""
-    A, D, W = _normal(dtype, M, N_IN), 1e-8 * _normal(dtype, M, N_OUT), _normal(dtype, N_IN, N_OUT)
+    p = _panel(dtype)
+    A, D, W = _normal(dtype, M, N_IN), 1e-8 * _normal(dtype, M, p), _normal(dtype, N_IN, p)
     one, nabla = dtype.type(1), np.empty_like(W)
-    a, d, w = A.reshape(-1), D.reshape(-1), W.reshape(-1)
+    a, d, w = _panelled(A), D.reshape(-1), W.reshape(-1)
 
     def twin() -> None:
         np.matmul(A.T, D, out=nabla)
         np.add(W, nabla, out=W)
 
-    return Case(
-        lambda: kernels.add_product(w, 0, N_OUT, a, 0, 1, N_IN, d, 0, N_OUT, N_IN, N_OUT, M, one), twin, lambda: W
-    )
+    return Case(lambda: kernels.update_panel(w, 0, a, 0, p * M, d, 0, one, N_IN, 2, M), twin, lambda: W)
 
 
 def rows_forward(dtype: np.dtype) -> Case:
-    """Z = X W for compressed rows, beside NumPy's dense product."""
-    X, indptr, indices, values = _compressed(dtype, M)
-    W, Z = _normal(dtype, N_IN, N_OUT), np.zeros((M, N_OUT), dtype)
-    w, z = W.reshape(-1), Z.reshape(-1)
+    """Z = b + X W for compressed rows, beside NumPy's dense product."""
+    p, (X, data) = _panel(dtype), _compressed(dtype, M)
+    W, b, Z = _normal(dtype, N_IN, p), _normal(dtype, p), np.zeros((M, p), dtype)
+    w, z, rows, one = W.reshape(-1), Z.reshape(-1), np.arange(M), dtype.type(1)
 
-    def kernel() -> None:
-        kernels.clear(z, 0, z.size)
-        for i in range(M):
-            kernels.gather_rows(z, i * N_OUT, w, 0, N_OUT, indices, values, indptr[i], indptr[i + 1], N_OUT)
+    def twin() -> None:
+        np.matmul(X, W, out=Z)
+        np.add(Z, b, out=Z)
 
-    return Case(kernel, lambda: np.matmul(X, W, out=Z), lambda: Z)
+    return Case(lambda: kernels.gather_panel(z, 0, w, 0, data, rows, 0, M, 2, one, b, 0), twin, lambda: Z)
 
 
 def rows_update(dtype: np.dtype) -> Case:
     """W + Xᵀ Δ for compressed rows, beside NumPy's dense product and sum."""
-    X, indptr, indices, values = _compressed(dtype, M)
-    W, D = _normal(dtype, N_IN, N_OUT), 1e-8 * _normal(dtype, M, N_OUT)
-    w, d, nabla = W.reshape(-1), D.reshape(-1), np.empty_like(W)
-
-    def kernel() -> None:
-        for i in range(M):
-            kernels.scatter_rows(w, 0, N_OUT, d, i * N_OUT, indices, values, indptr[i], indptr[i + 1], N_OUT)
+    p, (X, data) = _panel(dtype), _compressed(dtype, M)
+    W, D = _normal(dtype, N_IN, p), 1e-8 * _normal(dtype, M, p)
+    w, d, rows, one, nabla = W.reshape(-1), D.reshape(-1), np.arange(M), dtype.type(1), np.empty_like(W)
 
     def twin() -> None:
         np.matmul(X.T, D, out=nabla)
         np.add(W, nabla, out=W)
 
-    return Case(kernel, twin, lambda: W)
+    return Case(lambda: kernels.scatter_panel(w, 0, d, 0, data, rows, 2, one), twin, lambda: W)
 
 
 def decay(dtype: np.dtype) -> Case:
     """y = keep y + factor x."""
-    y, x, keep, factor = _normal(dtype, N_IN * N_OUT), _normal(dtype, N_IN * N_OUT), dtype.type(0.5), dtype.type(-0.25)
+    size = N_IN * _panel(dtype)
+    y, x, keep, factor = _normal(dtype, size), _normal(dtype, size), dtype.type(0.5), dtype.type(-0.25)
 
     def twin() -> None:
         np.multiply(y, keep, out=y)
@@ -149,14 +159,15 @@ def softmax(dtype: np.dtype) -> Case:
     def twin() -> None:
         a[:] = ACTIVATIONS["softmax"].f(z)
 
-    return Case(lambda: kernels.softmax_rows(work, 0, rows * row, row, rows, n), twin, lambda: a)
+    return Case(lambda: kernels.softmax_rows(work, 0, rows * row, rows, 0, rows, n, row), twin, lambda: a)
 
 
 def compress(dtype: np.dtype) -> Case:
     """Dense rows to compressed ones, beside scipy.sparse's conversion, the plain alternative."""
     from scipy.sparse import csr_array
 
-    X, indptr, _, wanted = _compressed(dtype, 1000)
+    X, data = _compressed(dtype, 1000)
+    indptr, wanted = data.indptr, data.values
     indices, values, out = np.empty(wanted.size + N_IN, np.int32), np.empty(wanted.size + N_IN, dtype), [wanted]
     x = X.reshape(-1)
 

@@ -3,36 +3,55 @@
 All of it stands in one file because Numba's disk cache watches only the file that defines a cached function:
 an entry that called into another file would keep running that file's old code after an edit.
 
-Layout. Inside a run the parameters live in one flat vector, `packed`. Layer l keeps its weights *input-major*:
-row k holds w[0, k], w[1, k], … , the weights that leave neuron k, followed by zeros up to a whole number of
-vectors. So every inner loop below runs along contiguous outputs, forward and update alike. Weighted inputs z,
-activations a and errors delta are (m, padded n_l) blocks of one flat buffer, `work`. The padding of the weights and
-of delta is zero, always; the padding of z and a is arbitrary and never read across.
+Layout. Inside a run the parameters live in one flat vector, `packed`, and every (rows, units) block is cut into
+*panels* of `PANEL` units, two vectors wide: panel after panel, each with its rows one after the other. Element (i, j)
+of a block of m rows stands at (j // PANEL)·PANEL·m + i·PANEL + j % PANEL. The rows of W are the neurons below
+(*input-major*: row k holds the weights that leave neuron k), the rows of z, a and delta are examples. So every inner
+loop below runs along contiguous outputs, a panel of W stays in the cache while all rows pass it, and no two rows are a
+power of two apart, where they would drive each other out of the cache. The padding of the weights and of delta is
+zero, always; the padding of z and a is arbitrary and never read across.
+
+Threads. All of a run's threads call it alike, with a number of their own, `me`, and each does its share of every
+block (`mine`): some of the panels, so that a weight is read and changed by one core, or some of the rows where there
+are too few panels. Between layers they wait for each other. Nobody adds up what another has begun: the bits do not
+depend on the number of threads.
 
 Layers count from 0 here (0 is the input). `shape.layers` is a table of integers: row l, columns SIZE, PADDED, ….
 """
 
 import math
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+import llvmlite.binding
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
-from numba.core.config import DISABLE_JIT  # type: ignore[attr-defined]
+from numba.core.config import CPU_FEATURES, CPU_NAME, DISABLE_JIT  # type: ignore[attr-defined]
 from numba.extending import intrinsic, overload
 
 from fastbp import jitcache
 
-# Two 4-lane float64 or two 8-lane float32 vectors per row saturate AVX2; wider machines split or pair them.
-VECTOR_BYTES = 32
+
+def _vector_bytes() -> int:
+    """The width of a vector register: 64 bytes with AVX-512, else 32 (narrower machines work in pairs)."""
+    features = CPU_FEATURES  # as Numba compiles for: the user may have asked for another machine than this
+    if features is None:
+        features = "" if CPU_NAME else llvmlite.binding.get_host_cpu_features().flatten()
+    return 64 if "+avx512f" in features else 32
+
+
+VECTOR_BYTES = _vector_bytes()
 
 # nnan and ninf are left out, so that NaN and infinity keep their meaning (a divergence must show).
 _FAST = {"nsz", "arcp", "contract", "afn", "reassoc"}
 # For formulas whose order of operations is their accuracy: rounding by a magic constant, compensated sums.
 _EXACT = {"nsz", "contract"}
+# For sweeps of which each thread takes a part: every operation rounded alike, within a vector and beside one.
+_AS_WRITTEN = {"nsz"}
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -45,10 +64,17 @@ def compiled_exact(function: Callable[..., Any]) -> Callable[..., Any]:
     return _compile(function, _EXACT)
 
 
+def compiled_as_written(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a formula as it stands, without fused multiply-adds."""
+    return _compile(function, _AS_WRITTEN)
+
+
 def _compile(function: Callable[..., Any], fastmath: set[str]) -> Callable[..., Any]:
     if DISABLE_JIT:
         return function
-    return jitcache.use(njit(nogil=True, error_model="numpy", fastmath=fastmath)(function))
+    # Without the counting of references (_nrt): kernels own no memory, and counting took a fifth of the time of S1.
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": fastmath, "_nrt": False}
+    return jitcache.use(njit(**options)(function))
 
 
 def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -68,23 +94,26 @@ def vector_code(plain: Callable[..., Any]) -> Callable[..., Any]:
 # The columns of `Shape.layers`: one row a layer, the input first.
 (
     SIZE,  # n_l
-    PADDED,  # n_l rounded up to whole vectors (the input keeps n_1)
+    PADDED,  # n_l rounded up to whole panels
     Z_AT,  # where Z^l begins in the work space, an (m, padded n_l) block
     A_AT,  # the same for A^l
     DELTA_AT,  # the same for Δ^l
     WEIGHT_AT,  # where W^l begins in packed, an (n_{l-1}, padded n_l) block
     BIAS_AT,  # where b^l begins in packed
+    TURNED_AT,  # where the work space has room for Wᵀ, an (n_l, padded n_{l-1}) block
     ACTIVATION,  # the code of σ_l
-) = range(8)
+) = range(9)
 
 
 class Shape(NamedTuple):
     """What the kernels know of a network and of its work space: one flat array of numbers for all buffers."""
 
-    layers: np.ndarray  # (L, 8) integers, see above
+    layers: np.ndarray  # (L, 9) integers, see above
     changed: np.ndarray  # (·, 3): layer, unit and code of each neuron with an activation of its own
     cost: int
-    spare_at: int  # where the work space has room for one transposed W, or a column for each changed neuron and two
+    panel: int  # the units of a panel, PANEL
+    zeros_at: int  # where the work space has a panel of zeros
+    spare_at: int  # where it has room for three columns for each changed neuron
 
 
 class Steps(NamedTuple):
@@ -126,6 +155,7 @@ class _Emitter:
         self.context, self.builder = context, builder
         self.size = dtype.bitwidth // 8
         self.lanes = VECTOR_BYTES // self.size
+        self.panel = 2 * self.lanes
         element = ir.FloatType() if self.size == 4 else ir.DoubleType()
         self.vector = ir.VectorType(element, self.lanes)
         self.muladd_function = cgutils.get_or_insert_function(
@@ -147,6 +177,12 @@ class _Emitter:
     def times(self, x: Any, factor: Any) -> Any:
         return self.builder.mul(x, self.integer(factor) if isinstance(factor, int) else factor)
 
+    def plus(self, x: Any, y: Any) -> Any:
+        return self.builder.add(x, self.integer(y) if isinstance(y, int) else y)
+
+    def load_integer(self, pointer: Any) -> Any:
+        return self.builder.sext(self.builder.load(pointer), ir.IntType(64))
+
     def load(self, pointer: Any) -> Any:
         value = self.builder.load(self.builder.bitcast(pointer, self.vector.as_pointer()))
         value.align = self.size
@@ -154,6 +190,23 @@ class _Emitter:
 
     def store(self, value: Any, pointer: Any) -> None:
         self.builder.store(value, self.builder.bitcast(pointer, self.vector.as_pointer())).align = self.size
+
+    def store_rows(self, sums: list[list[Any]], pointer: Any) -> None:
+        """Write a tile of variables, row after row, a panel apart."""
+        for r, row in enumerate(sums):
+            for v, total in enumerate(row):
+                self.store(self.builder.load(total), self.at(pointer, r * self.panel + v * self.lanes))
+
+    def add_outer(self, sums: list[list[Any]], column: Any, apart: int, row: Any) -> None:
+        """To a tile of variables, add the outer product of a column of numbers, so far apart, and a row of vectors."""
+        vectors = [self.load(self.at(row, v * self.lanes)) for v in range(len(sums[0]))]
+        for r, totals in enumerate(sums):
+            factor = self.broadcast(self.builder.load(self.at(column, r * apart)))
+            for vector, total in zip(vectors, totals, strict=True):
+                self.builder.store(self.muladd(factor, vector, self.builder.load(total)), total)
+
+    def compressed(self, kinds: Any, arrays: Any) -> "_EmitterOfRows":
+        return _EmitterOfRows(self, *(self.pointer(kind, array) for kind, array in zip(kinds, arrays, strict=True)))
 
     def broadcast(self, scalar: Any) -> Any:
         undefined = ir.Constant(self.vector, ir.Undefined)
@@ -190,159 +243,381 @@ class _Emitter:
         again.set_metadata("llvm.loop", identity)
         builder.position_at_end(end)
 
-    def blocks(self, total: Any, widths: tuple[int, ...], emit: Callable[[Any, int], None]) -> None:
-        """Cover 0 … total by blocks of the given widths, widest first; emit(start, width) writes one block."""
-        done = self.integer(0)
+    def blocks(self, total: Any, widths: Sequence[int], emit: Callable[[Any, int], None], first: Any = None) -> None:
+        """Cover first … total by blocks of the given widths, widest first; emit(start, width) writes one block."""
+        done = self.integer(0) if first is None else first
         for width in widths:
             count = self.builder.sdiv(self.builder.sub(total, done), self.integer(width))
             with self.loop(self.integer(0), count) as block:
                 emit(self.builder.add(done, self.times(block, width)), width)
             done = self.builder.add(done, self.times(count, width))
 
+    def one_or_two(self, vectors: Any, emit: Callable[[int], None]) -> None:
+        """Code for a whole panel, and for one of which only the first vector counts."""
+        with self.builder.if_else(self.builder.icmp_signed("==", vectors, self.integer(1))) as (one, two):
+            with one:
+                emit(1)
+            with two:
+                emit(2)
 
-def _plain_add_product(
-    c: np.ndarray, c_at: int, c_row: int,
-    a: np.ndarray, a_at: int, a_row: int, a_step: int,
-    b: np.ndarray, b_at: int, b_row: int,
-    rows: int, columns: int, steps: int, keep: Any,
+
+def _tiles(e: _Emitter, rows: Any, tile: Callable[[Any, int], None]) -> None:
+    """Cover `rows` by register tiles of so many rows by two vectors.
+
+    A tile needs eight sums or more to hide the latency of two multiply-adds a cycle, and registers for them and for
+    what they multiply: ten rows of 32 registers, six of 16. Rows are dealt so that few are left for smaller tiles:
+    8 r + 10 q with 32 registers, 6 q + 4 r with 16.
+    """
+    b, integer = e.builder, e.integer
+    if VECTOR_BYTES == 64:
+        high, others = 10, [8, 4, 2, 1]
+        wanted, most = b.sdiv(b.srem(rows, integer(8)), integer(2)), b.sdiv(rows, integer(10))
+        count = b.select(b.icmp_signed("<", wanted, most), wanted, most)
+    else:
+        high, others = 6, [4, 2, 1]
+        spare = b.and_(
+            b.icmp_signed("==", b.srem(rows, integer(6)), integer(2)), b.icmp_signed(">", rows, integer(6))
+        )  # fmt: skip
+        count = b.sub(b.sdiv(rows, integer(6)), b.zext(spare, ir.IntType(64)))
+    with e.loop(integer(0), count) as block:
+        tile(e.times(block, high), high)
+    e.blocks(rows, others, tile, first=e.times(count, high))
+
+
+def _plain_forward_panel(
+    c: np.ndarray, c_at: int, a: np.ndarray, a_at: int, a_jump: int, b: np.ndarray, b_at: int,
+    start: np.ndarray, start_at: int, rows: int, vectors: int, steps: int,
 ) -> None:  # fmt: skip
+    n = VECTOR_BYTES // c.itemsize
+    panel, used = 2 * n, vectors * n
     for i in range(rows):
-        row = c[c_at + i * c_row : c_at + i * c_row + columns]
-        row *= keep
+        row = start[start_at : start_at + used].copy()
         for t in range(steps):
-            row += a[a_at + i * a_row + t * a_step] * b[b_at + t * b_row : b_at + t * b_row + columns]
+            row += a[a_at + t // panel * a_jump + i * panel + t % panel] * b[b_at + t * panel : b_at + t * panel + used]
+        c[c_at + i * panel : c_at + i * panel + used] = row
 
 
-@vector_code(_plain_add_product)
-def _vector_add_product(typingctx, c, c_at, c_row, a, a_at, a_row, a_step, b, b_at, b_row, rows, columns, steps, keep):
+@vector_code(_plain_forward_panel)
+def _vector_forward_panel(typingctx, c, c_at, a, a_at, a_jump, b, b_at, start, start_at, rows, vectors, steps):
     i = types.intp
-    signature = types.void(c, i, i, a, i, i, i, b, i, i, i, i, i, c.dtype)
+    signature = types.void(c, i, a, i, i, b, i, start, i, i, i, i)
 
     def codegen(context, builder, signature, args):
-        c, c_at, c_row, a, a_at, a_row, a_step, b, b_at, b_row, rows, columns, steps, keep = args
+        c, c_at, a, a_at, a_jump, b, b_at, start, start_at, rows, vectors, steps = args
         e = _Emitter(context, builder, signature.args[0].dtype)
-        c = e.pointer(signature.args[0], c, c_at)
-        a = e.pointer(signature.args[3], a, a_at)
-        b = e.pointer(signature.args[7], b, b_at)
-        keep = e.broadcast(keep)
+        c, a = e.pointer(signature.args[0], c, c_at), e.pointer(signature.args[2], a, a_at)
+        b, start = e.pointer(signature.args[5], b, b_at), e.pointer(signature.args[7], start, start_at)
+        jumps = builder.sdiv(e.plus(steps, e.panel - 1), e.integer(e.panel))
 
-        def tile(i: Any, height: int, j: Any, vectors: int) -> None:
-            """A register tile: `height` rows by `vectors` vectors of c, from the first step to the last."""
-            c_rows = [e.at(e.at(c, e.times(builder.add(i, e.integer(r)), c_row)), j) for r in range(height)]
-            a_rows = [e.at(a, e.times(builder.add(i, e.integer(r)), a_row)) for r in range(height)]
-            sums = [
-                [e.variable(builder.fmul(keep, e.load(e.at(c_rows[r], v * e.lanes)))) for v in range(vectors)]
-                for r in range(height)
-            ]
-            with e.loop(e.integer(0), steps) as t:
-                b_t = e.at(e.at(b, e.times(t, b_row)), j)
-                b_vectors = [e.load(e.at(b_t, v * e.lanes)) for v in range(vectors)]
-                for r in range(height):
-                    a_rt = e.broadcast(builder.load(e.at(a_rows[r], e.times(t, a_step))))
-                    for v in range(vectors):
-                        builder.store(e.muladd(a_rt, b_vectors[v], builder.load(sums[r][v])), sums[r][v])
+        def tile(i: Any, height: int, width: int) -> None:
+            c_i, a_i = e.at(c, e.times(i, e.panel)), e.at(a, e.times(i, e.panel))
+            sums = [[e.variable(e.load(e.at(start, v * e.lanes))) for v in range(width)] for _ in range(height)]
+            with e.loop(e.integer(0), jumps) as jump:
+                done = e.times(jump, e.panel)
+                rest, a_jumped = builder.sub(steps, done), e.at(a_i, e.times(jump, a_jump))
+                count = builder.select(builder.icmp_signed("<", rest, e.integer(e.panel)), rest, e.integer(e.panel))
+                b_jumped = e.at(b, e.times(done, e.panel))
+                with e.loop(e.integer(0), count) as t:
+                    b_t, a_t = e.at(b_jumped, e.times(t, e.panel)), e.at(a_jumped, t)
+                    e.add_outer(sums, a_t, e.panel, b_t)
+            e.store_rows(sums, c_i)
+
+        e.one_or_two(vectors, lambda width: _tiles(e, rows, lambda i, height: tile(i, height, width)))
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+def _plain_update_panel(
+    c: np.ndarray, c_at: int, a: np.ndarray, a_at: int, a_jump: int, b: np.ndarray, b_at: int,
+    keep: Any, rows: int, vectors: int, steps: int,
+) -> None:  # fmt: skip
+    n = VECTOR_BYTES // c.itemsize
+    panel, used = 2 * n, vectors * n
+    for k in range(rows):
+        row = c[c_at + k * panel : c_at + k * panel + used]
+        row[:] = keep * row if keep != 0 else 0
+        for t in range(steps):
+            row += a[a_at + k // panel * a_jump + k % panel + t * panel] * b[b_at + t * panel : b_at + t * panel + used]
+
+
+@vector_code(_plain_update_panel)
+def _vector_update_panel(typingctx, c, c_at, a, a_at, a_jump, b, b_at, keep, rows, vectors, steps):
+    i = types.intp
+    signature = types.void(c, i, a, i, i, b, i, c.dtype, i, i, i)
+
+    def codegen(context, builder, signature, args):
+        c, c_at, a, a_at, a_jump, b, b_at, keep, rows, vectors, steps = args
+        e = _Emitter(context, builder, signature.args[0].dtype)
+        c, a = e.pointer(signature.args[0], c, c_at), e.pointer(signature.args[2], a, a_at)
+        b = e.pointer(signature.args[5], b, b_at)
+        zero = ir.Constant(e.vector, None)
+        forget, keep = builder.fcmp_ordered("==", keep, ir.Constant(keep.type, 0.0)), e.broadcast(keep)
+        jumps = builder.sdiv(e.plus(rows, e.panel - 1), e.integer(e.panel))
+
+        def tile(c_k: Any, a_k: Any, height: int, width: int) -> None:
+            sums = []
             for r in range(height):
-                for v in range(vectors):
-                    e.store(builder.load(sums[r][v]), e.at(c_rows[r], v * e.lanes))
+                kept = [builder.fmul(keep, e.load(e.at(c_k, r * e.panel + v * e.lanes))) for v in range(width)]
+                # not 0 times what stands there, which may be NaN
+                sums.append([e.variable(builder.select(forget, zero, vector)) for vector in kept])
+            with e.loop(e.integer(0), steps) as t:
+                at = e.times(t, e.panel)
+                e.add_outer(sums, e.at(a_k, at), 1, e.at(b, at))
+            e.store_rows(sums, c_k)
 
-        def cover(heights: tuple[int, ...], widths: tuple[int, ...]) -> None:
-            e.blocks(
-                columns,
-                tuple(w * e.lanes for w in widths),
-                lambda j, w: e.blocks(rows, heights, lambda i, h: tile(i, h, j, w // e.lanes)),
-            )
+        def panels(width: int) -> None:
+            with e.loop(e.integer(0), jumps) as jump:
+                done = e.times(jump, e.panel)
+                rest, a_jumped = builder.sub(rows, done), e.at(a, e.times(jump, a_jump))
+                count = builder.select(builder.icmp_signed("<", rest, e.integer(e.panel)), rest, e.integer(e.panel))
+                c_jumped = e.at(c, e.times(done, e.panel))
 
-        # 6 x 2 vectors fill 12 of the 16 registers and hide the latency of two multiply-adds a cycle;
-        # a few rows have too few sums for that, and take wider tiles.
-        with builder.if_else(builder.icmp_signed("<", rows, e.integer(4))) as (few, many):
-            with few:
-                cover((1,), (4, 1))
-            with many:
-                cover((6, 4, 2, 1), (2, 1))
+                def one(k: Any, height: int) -> None:
+                    tile(e.at(c_jumped, e.times(k, e.panel)), e.at(a_jumped, k), height, width)
+
+                _tiles(e, count, one)
+
+        e.one_or_two(vectors, panels)
         return context.get_dummy_value()
 
     return signature, codegen
 
 
-def _plain_gather_rows(
-    c: np.ndarray, c_at: int, w: np.ndarray, w_at: int, w_row: int,
-    indices: np.ndarray, values: np.ndarray, first: int, last: int, columns: int,
+def _plain_gather_panel(
+    z: np.ndarray, z_at: int, w: np.ndarray, w_at: int, indptr: np.ndarray, indices: np.ndarray, values: np.ndarray,
+    rows: np.ndarray, first: int, last: int, vectors: int, scale: Any, bias: np.ndarray, bias_at: int,
 ) -> None:  # fmt: skip
-    row = c[c_at : c_at + columns]
-    for t in range(first, last):
-        at = w_at + int(indices[t]) * w_row
-        row += values[t] * w[at : at + columns]
+    n = VECTOR_BYTES // z.itemsize
+    panel, used = 2 * n, vectors * n
+    for i in range(first, last):
+        total = np.zeros(used, z.dtype)
+        for t in range(indptr[rows[i]], indptr[rows[i] + 1]):
+            at = w_at + int(indices[t]) * panel
+            total += values[t] * w[at : at + used]
+        z[z_at + i * panel : z_at + i * panel + used] = scale * total + bias[bias_at : bias_at + used]
 
 
-@vector_code(_plain_gather_rows)
-def _vector_gather_rows(typingctx, c, c_at, w, w_at, w_row, indices, values, first, last, columns):
+@vector_code(_plain_gather_panel)
+def _vector_gather_panel(
+    typingctx, z, z_at, w, w_at, indptr, indices, values, rows, first, last, vectors, scale, bias, bias_at
+):
     i = types.intp
-    signature = types.void(c, i, w, i, i, indices, values, i, i, i)
+    signature = types.void(z, i, w, i, indptr, indices, values, rows, i, i, i, z.dtype, bias, i)
 
     def codegen(context, builder, signature, args):
-        c, c_at, w, w_at, w_row, indices, values, first, last, columns = args
+        z, z_at, w, w_at, indptr, indices, values, rows, first, last, vectors, scale, bias, bias_at = args
         e = _Emitter(context, builder, signature.args[0].dtype)
-        c = e.pointer(signature.args[0], c, c_at)
-        w = e.pointer(signature.args[2], w, w_at)
-        indices = e.pointer(signature.args[5], indices)
-        values = e.pointer(signature.args[6], values)
+        z, w = e.pointer(signature.args[0], z, z_at), e.pointer(signature.args[2], w, w_at)
+        compressed = e.compressed(signature.args[4:8], (indptr, indices, values, rows))
+        bias, scale = e.pointer(signature.args[12], bias, bias_at), e.broadcast(scale)
 
-        def panel(j: Any, width: int) -> None:
-            vectors = range(width // e.lanes)
-            sums = [e.variable(e.load(e.at(e.at(c, j), v * e.lanes))) for v in vectors]
-            with e.loop(first, last) as t:
-                k = builder.sext(builder.load(e.at(indices, t)), ir.IntType(64))
-                w_k = e.at(e.at(w, e.times(k, w_row)), j)
-                x_k = e.broadcast(builder.load(e.at(values, t)))
-                for v in vectors:
-                    builder.store(e.muladd(x_k, e.load(e.at(w_k, v * e.lanes)), builder.load(sums[v])), sums[v])
-            for v in vectors:
-                e.store(builder.load(sums[v]), e.at(e.at(c, j), v * e.lanes))
+        def panel(width: int) -> None:
+            with e.loop(first, last) as i:
+                # four sums for each vector: a single one would wait for its last addition, four cycles, every time
+                sums = [[e.variable(ir.Constant(e.vector, None)) for _ in range(width)] for _ in range(4)]
 
-        e.blocks(columns, tuple(v * e.lanes for v in (8, 4, 2, 1)), panel)
+                def entry(t: Any, which: int) -> None:
+                    k, x_k = compressed.entry(t)
+                    w_k = e.at(w, e.times(k, e.panel))
+                    for v in range(width):
+                        total = sums[which][v]
+                        builder.store(e.muladd(x_k, e.load(e.at(w_k, v * e.lanes)), builder.load(total)), total)
+
+                compressed.for_row(i, entry)
+                for v in range(width):
+                    a, b, c, d = (builder.load(four[v]) for four in sums)
+                    total = builder.fadd(builder.fadd(a, b), builder.fadd(c, d))
+                    at = e.plus(e.times(i, e.panel), v * e.lanes)
+                    e.store(e.muladd(scale, total, e.load(e.at(bias, v * e.lanes))), e.at(z, at))
+
+        e.one_or_two(vectors, panel)
         return context.get_dummy_value()
 
     return signature, codegen
 
 
-def _plain_scatter_rows(
-    w: np.ndarray, w_at: int, w_row: int, d: np.ndarray, d_at: int,
-    indices: np.ndarray, values: np.ndarray, first: int, last: int, columns: int,
+def _plain_scatter_panel(
+    w: np.ndarray, w_at: int, d: np.ndarray, d_at: int, indptr: np.ndarray, indices: np.ndarray, values: np.ndarray,
+    rows: np.ndarray, vectors: int, factor: Any,
 ) -> None:  # fmt: skip
-    row = d[d_at : d_at + columns]
-    for t in range(first, last):
-        at = w_at + int(indices[t]) * w_row
-        w[at : at + columns] += values[t] * row
+    n = VECTOR_BYTES // w.itemsize
+    panel, used = 2 * n, vectors * n
+    for i in range(rows.size):
+        row = factor * d[d_at + i * panel : d_at + i * panel + used]
+        for t in range(indptr[rows[i]], indptr[rows[i] + 1]):
+            at = w_at + int(indices[t]) * panel
+            w[at : at + used] += values[t] * row
 
 
-@vector_code(_plain_scatter_rows)
-def _vector_scatter_rows(typingctx, w, w_at, w_row, d, d_at, indices, values, first, last, columns):
+@vector_code(_plain_scatter_panel)
+def _vector_scatter_panel(typingctx, w, w_at, d, d_at, indptr, indices, values, rows, vectors, factor):
     i = types.intp
-    signature = types.void(w, i, i, d, i, indices, values, i, i, i)
+    signature = types.void(w, i, d, i, indptr, indices, values, rows, i, w.dtype)
 
     def codegen(context, builder, signature, args):
-        w, w_at, w_row, d, d_at, indices, values, first, last, columns = args
+        w, w_at, d, d_at, indptr, indices, values, rows, vectors, factor = args
         e = _Emitter(context, builder, signature.args[0].dtype)
-        w = e.pointer(signature.args[0], w, w_at)
-        d = e.pointer(signature.args[3], d, d_at)
-        indices = e.pointer(signature.args[5], indices)
-        values = e.pointer(signature.args[6], values)
+        w, d = e.pointer(signature.args[0], w, w_at), e.pointer(signature.args[2], d, d_at)
+        m = context.make_array(signature.args[7])(context, builder, rows).nitems
+        compressed = e.compressed(signature.args[4:8], (indptr, indices, values, rows))
+        factor = e.broadcast(factor)
 
-        def panel(j: Any, width: int) -> None:
-            vectors = range(width // e.lanes)
-            row = [e.load(e.at(e.at(d, j), v * e.lanes)) for v in vectors]
-            with e.loop(first, last) as t:
-                k = builder.sext(builder.load(e.at(indices, t)), ir.IntType(64))
-                w_k = e.at(e.at(w, e.times(k, w_row)), j)
-                x_k = e.broadcast(builder.load(e.at(values, t)))
-                for v in vectors:
-                    w_kv = e.at(w_k, v * e.lanes)
-                    e.store(e.muladd(x_k, row[v], e.load(w_kv)), w_kv)
+        def panel(width: int) -> None:
+            with e.loop(e.integer(0), m) as i:
+                d_i = e.at(d, e.times(i, e.panel))
+                row = [builder.fmul(factor, e.load(e.at(d_i, v * e.lanes))) for v in range(width)]
 
-        e.blocks(columns, tuple(v * e.lanes for v in (8, 4, 2, 1)), panel)
+                def entry(t: Any, which: int) -> None:
+                    k, x_k = compressed.entry(t)
+                    w_k = e.at(w, e.times(k, e.panel))
+                    for v in range(width):
+                        w_kv = e.at(w_k, v * e.lanes)
+                        e.store(e.muladd(x_k, row[v], e.load(w_kv)), w_kv)
+
+                compressed.for_row(i, entry)
+
+        e.one_or_two(vectors, panel)
         return context.get_dummy_value()
 
     return signature, codegen
+
+
+def _plain_sum_rows(y: np.ndarray, y_at: int, keep: Any, d: np.ndarray, d_at: int, rows: int, vectors: int) -> None:
+    n = VECTOR_BYTES // y.itemsize
+    total = y[y_at : y_at + vectors * n]
+    total[:] = keep * total if keep != 0 else 0
+    for i in range(rows):
+        total += d[d_at + 2 * i * n : d_at + (2 * i + vectors) * n]
+
+
+@vector_code(_plain_sum_rows)
+def _vector_sum_rows(typingctx, y, y_at, keep, d, d_at, rows, vectors):
+    signature = types.void(y, types.intp, y.dtype, d, types.intp, types.intp, types.intp)
+
+    def codegen(context, builder, signature, args):
+        y, y_at, keep, d, d_at, rows, vectors = args
+        e = _Emitter(context, builder, signature.args[0].dtype)
+        y, d = e.pointer(signature.args[0], y, y_at), e.pointer(signature.args[3], d, d_at)
+        zero = ir.Constant(e.vector, None)
+        forget, keep = builder.fcmp_ordered("==", keep, ir.Constant(keep.type, 0.0)), e.broadcast(keep)
+        with e.loop(e.integer(0), vectors) as v:
+            y_v, d_v = e.at(y, e.times(v, e.lanes)), e.at(d, e.times(v, e.lanes))
+            total = e.variable(builder.select(forget, zero, builder.fmul(keep, e.load(y_v))))
+            with e.loop(e.integer(0), rows) as i:
+                builder.store(builder.fadd(builder.load(total), e.load(e.at(d_v, e.times(i, e.panel)))), total)
+            e.store(builder.load(total), y_v)
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+def _plain_dot_rows(
+    c: np.ndarray, c_at: int, d: np.ndarray, d_at: int, d_jump: int, w: np.ndarray, w_at: int, w_jump: int,
+    rows: int, panels: int,
+) -> None:  # fmt: skip
+    panel = 2 * VECTOR_BYTES // c.itemsize
+    for k in range(rows):
+        total = c.dtype.type(0)
+        for g in range(panels):
+            d_g, w_g = d_at + g * d_jump, w_at + g * w_jump + k * panel
+            total += d[d_g : d_g + panel] @ w[w_g : w_g + panel]
+        c[c_at + k] = total
+
+
+@vector_code(_plain_dot_rows)
+def _vector_dot_rows(typingctx, c, c_at, d, d_at, d_jump, w, w_at, w_jump, rows, panels):
+    i = types.intp
+    signature = types.void(c, i, d, i, i, w, i, i, i, i)
+
+    def codegen(context, builder, signature, args):
+        c, c_at, d, d_at, d_jump, w, w_at, w_jump, rows, panels = args
+        e = _Emitter(context, builder, signature.args[0].dtype)
+        c, d = e.pointer(signature.args[0], c, c_at), e.pointer(signature.args[2], d, d_at)
+        w = e.pointer(signature.args[5], w, w_at)
+        add_up = cgutils.get_or_insert_function(
+            builder.module,
+            ir.FunctionType(e.vector.element, [e.vector.element, e.vector]),
+            f"llvm.vector.reduce.fadd.v{e.lanes}f{8 * e.size}",
+        )
+        with e.loop(e.integer(0), rows) as k:
+            sums = [e.variable(ir.Constant(e.vector, None)) for _ in range(2)]
+            with e.loop(e.integer(0), panels) as g:
+                d_g, w_g = e.at(d, e.times(g, d_jump)), e.at(w, e.plus(e.times(g, w_jump), e.times(k, e.panel)))
+                for v, total in enumerate(sums):
+                    x, y = e.load(e.at(d_g, v * e.lanes)), e.load(e.at(w_g, v * e.lanes))
+                    builder.store(e.muladd(x, y, builder.load(total)), total)
+            total = builder.fadd(builder.load(sums[0]), builder.load(sums[1]))
+            in_any_order = builder.call(add_up, [ir.Constant(e.vector.element, 0.0), total], fastmath=("reassoc",))
+            builder.store(in_any_order, e.at(c, k))
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+def _plain_spread_rows(
+    a: np.ndarray, a_at: int, a_jump: int, x: np.ndarray, n: int, rows: np.ndarray, first: int, last: int
+) -> None:
+    panel = 2 * VECTOR_BYTES // a.itemsize
+    for i in range(first, last):
+        for at in range(0, n, panel):
+            width, to = min(panel, n - at), a_at + at // panel * a_jump + i * panel
+            a[to : to + width] = x[rows[i] * n + at : rows[i] * n + at + width]
+
+
+@vector_code(_plain_spread_rows)
+def _vector_spread_rows(typingctx, a, a_at, a_jump, x, n, rows, first, last):
+    i = types.intp
+    signature = types.void(a, i, i, x, i, rows, i, i)
+
+    def codegen(context, builder, signature, args):
+        a, a_at, a_jump, x, n, rows, first, last = args
+        e = _Emitter(context, builder, signature.args[0].dtype)
+        a, x = e.pointer(signature.args[0], a, a_at), e.pointer(signature.args[3], x)
+        rows = e.pointer(signature.args[5], rows)
+
+        def move(source: Any, target: Any, width: int) -> None:
+            if width == 1:
+                builder.store(builder.load(source), target)
+            for v in range(width // e.lanes):
+                e.store(e.load(e.at(source, v * e.lanes)), e.at(target, v * e.lanes))
+
+        with e.loop(first, last) as i:
+            x_i = e.at(x, e.times(builder.load(e.at(rows, i)), n))
+            a_i = e.at(a, e.times(i, e.panel))
+            whole = builder.sdiv(n, e.integer(e.panel))
+            with e.loop(e.integer(0), whole) as g:
+                move(e.at(x_i, e.times(g, e.panel)), e.at(a_i, e.times(g, a_jump)), e.panel)
+            x_rest, a_rest = e.at(x_i, e.times(whole, e.panel)), e.at(a_i, e.times(whole, a_jump))
+            rest = builder.srem(n, e.integer(e.panel))
+            e.blocks(rest, (e.lanes, 1), lambda at, width: move(e.at(x_rest, at), e.at(a_rest, at), width))
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+class _EmitterOfRows:
+    """Emits code that visits the entries of compressed rows."""
+
+    def __init__(self, e: _Emitter, indptr: Any, indices: Any, values: Any, rows: Any) -> None:
+        self.e, self.indptr, self.indices, self.values, self.rows = e, indptr, indices, values, rows
+
+    def entry(self, t: Any) -> tuple[Any, Any]:
+        """(the input's number, its value in every lane) of entry t."""
+        value = self.e.builder.load(self.e.at(self.values, t))
+        return self.e.load_integer(self.e.at(self.indices, t)), self.e.broadcast(value)
+
+    def for_row(self, i: Any, emit: Callable[[Any, int], None]) -> None:
+        """emit(t, which) for the entries t of the row that `rows` has at i, in their order; which = 0 … 3 in turn."""
+        e, builder = self.e, self.e.builder
+        row = builder.load(e.at(self.rows, i))
+        first, last = (builder.load(e.at(self.indptr, e.plus(row, one))) for one in (0, 1))
+        fours = builder.sdiv(builder.sub(last, first), e.integer(4))
+        with e.loop(e.integer(0), fours) as four:
+            for which in range(4):
+                emit(e.plus(builder.add(first, e.times(four, 4)), which), which)
+        with e.loop(builder.add(first, e.times(fours, 4)), last) as t:
+            emit(t, 0)
 
 
 def _plain_combine(y: np.ndarray, y_at: int, keep: Any, x: np.ndarray, x_at: int, factor: Any, n: int) -> None:
@@ -408,7 +683,7 @@ def _plain_prefetch(x: np.ndarray, first: int, last: int) -> None:
 
 @vector_code(_plain_prefetch)
 def _vector_prefetch(typingctx, x, first, last):
-    """Ask for elements first … last - 1 to be brought to the second-level cache; reads nothing, and cannot fail."""
+    """Ask for elements first … last - 1 to be brought to the first-level cache; reads nothing, and cannot fail."""
 
     def codegen(context, builder, signature, args):
         x, first, last = args
@@ -421,7 +696,7 @@ def _vector_prefetch(typingctx, x, first, last):
         x = e.pointer(signature.args[0], x, first)
 
         def line(i: Any, width: int) -> None:
-            builder.call(ask, [builder.bitcast(e.at(x, i), byte), i32(0), i32(2), i32(1)])
+            builder.call(ask, [builder.bitcast(e.at(x, i), byte), i32(0), i32(3), i32(1)])
 
         # one request a cache line of 64 bytes; a last line that is not full comes by the hardware's own foresight
         e.blocks(builder.sub(last, first), (64 // size,), line)
@@ -456,29 +731,125 @@ def _part_of_caller(typingctx):
     return types.void(), codegen
 
 
-@compiled
-def add_product(c, c_at, c_row, a, a_at, a_row, a_step, b, b_at, b_row, rows, columns, steps, keep):
-    """C ← keep C + A B on blocks of flat arrays: C (rows, columns), A (rows, steps), B (steps, columns).
+def _plain_wait(sync: np.ndarray, threads: int) -> None:
+    raise RuntimeError("with the JIT off there is one thread")
 
-    Element (i, t) of A stands at a_at + i a_row + t a_step, so a transposed block costs nothing. C and B are
-    row-contiguous, and `columns` is a whole number of vectors.
+
+# Looks at the others' progress before a waiting thread lets the system give its core to another one: 20 to 50 µs.
+_PATIENCE = 1024
+
+
+@vector_code(_plain_wait)
+def _vector_wait(typingctx, sync, threads):
+    """Wait until all threads are here, by looking again and again.
+
+    `sync`, (24,) integers, each of the three in a cache line of its own: who has come, how often all had come, and
+    whether someone never will (then nobody waits).
+    """
+
+    def codegen(context, builder, signature, args):
+        e = _Emitter(context, builder, types.float64)
+        sync = e.pointer(signature.args[0], args[0])
+        come, rounds, broken = (e.at(sync, 8 * k) for k in range(3))
+        before = builder.load_atomic(rounds, "acquire", 8)
+        others = builder.atomic_rmw("add", come, e.integer(1), "acq_rel")
+        last = builder.icmp_signed("==", others, builder.sub(args[1], e.integer(1)))
+        with builder.if_else(last) as (is_last, is_not):
+            with is_last:
+                builder.store_atomic(e.integer(0), come, "monotonic", 8)
+                builder.store_atomic(e.plus(before, 1), rounds, "release", 8)
+            with is_not:
+                look, again, give_way, after = (
+                    builder.append_basic_block(f"wait_{part}") for part in ("look", "again", "give_way", "after")
+                )
+                looks = e.variable(e.integer(0))
+                builder.branch(look)
+                builder.position_at_end(look)
+                same = builder.icmp_signed("==", builder.load_atomic(rounds, "acquire", 8), before)
+                whole = builder.icmp_signed("==", builder.load_atomic(broken, "monotonic", 8), e.integer(0))
+                builder.cbranch(builder.and_(same, whole), again, after)
+                builder.position_at_end(again)
+                builder.store(e.plus(builder.load(looks), 1), looks)
+                _breathe(builder)
+                tired = builder.srem(builder.load(looks), e.integer(_PATIENCE))
+                builder.cbranch(builder.icmp_signed("==", tired, e.integer(0)), give_way, look)
+                builder.position_at_end(give_way)
+                if sys.platform != "win32":
+                    kind = ir.FunctionType(ir.IntType(32), [])
+                    builder.call(cgutils.get_or_insert_function(builder.module, kind, "sched_yield"), [])
+                builder.branch(look)
+                builder.position_at_end(after)
+        return context.get_dummy_value()
+
+    return types.void(sync, types.intp), codegen
+
+
+def _breathe(builder: Any) -> None:
+    """The processor's own instruction for a loop that waits, where it has one."""
+    if llvmlite.binding.get_default_triple().startswith("x86_64"):
+        kind = ir.FunctionType(ir.VoidType(), [])
+        builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.sse2.pause"), [])
+
+
+@compiled
+def wait(sync, threads):
+    """Wait until all threads of a run are here."""
+    _compile_once()
+    if threads > 1:
+        _vector_wait(sync, threads)
+
+
+@compiled
+def forward_panel(c, c_at, a, a_at, a_jump, b, b_at, start, start_at, rows, vectors, steps):
+    """C ← start + A B for one panel: C (rows, panel), A (rows, steps) in panels a_jump apart, B (steps, panel).
+
+    Of the panel's two vectors only so many are computed. `start` is one row, added to all.
     """
     _compile_once()
-    _vector_add_product(c, c_at, c_row, a, a_at, a_row, a_step, b, b_at, b_row, rows, columns, steps, keep)
+    _vector_forward_panel(c, c_at, a, a_at, a_jump, b, b_at, start, start_at, rows, vectors, steps)
 
 
 @compiled
-def gather_rows(c, c_at, w, w_at, w_row, indices, values, first, last, columns):
-    """c ← c + x W for one compressed row x: the sum of the rows of W it names, each times its value."""
+def update_panel(c, c_at, a, a_at, a_jump, b, b_at, keep, rows, vectors, steps):
+    """C ← keep C + Aᵀ B for one panel: C (rows, panel), A (steps, rows) in panels a_jump apart, B (steps, panel)."""
     _compile_once()
-    _vector_gather_rows(c, c_at, w, w_at, w_row, indices, values, first, last, columns)
+    _vector_update_panel(c, c_at, a, a_at, a_jump, b, b_at, keep, rows, vectors, steps)
 
 
 @compiled
-def scatter_rows(w, w_at, w_row, d, d_at, indices, values, first, last, columns):
-    """W ← W + xᵀ d for one compressed row x: adds d, times each value, to the row of W the value names."""
+def gather_panel(z, z_at, w, w_at, data, rows, first, last, vectors, scale, bias, bias_at):
+    """Z ← scale X W + b for one panel and the compressed rows first … last - 1 of the mini-batch."""
     _compile_once()
-    _vector_scatter_rows(w, w_at, w_row, d, d_at, indices, values, first, last, columns)
+    indptr, indices, values = data.indptr, data.indices, data.values
+    _vector_gather_panel(z, z_at, w, w_at, indptr, indices, values, rows, first, last, vectors, scale, bias, bias_at)
+
+
+@compiled
+def scatter_panel(w, w_at, d, d_at, data, rows, vectors, factor):
+    """W ← W + factor Xᵀ Δ for one panel and the compressed rows X of the mini-batch."""
+    _compile_once()
+    _vector_scatter_panel(w, w_at, d, d_at, data.indptr, data.indices, data.values, rows, vectors, factor)
+
+
+@compiled
+def sum_rows(y, y_at, keep, d, d_at, rows, vectors):
+    """y ← keep y + the sum of so many rows of one panel."""
+    _compile_once()
+    _vector_sum_rows(y, y_at, keep, d, d_at, rows, vectors)
+
+
+@compiled
+def dot_rows(c, c_at, d, d_at, d_jump, w, w_at, w_jump, rows, panels):
+    """c ← W d: the rows of W, in panels w_jump apart, by one row d in panels d_jump apart, padding included."""
+    _compile_once()
+    _vector_dot_rows(c, c_at, d, d_at, d_jump, w, w_at, w_jump, rows, panels)
+
+
+@compiled
+def spread_rows(a, a_at, a_jump, x, n, rows, first, last):
+    """A ← the rows first … last - 1 of a mini-batch, (·, n), out of X, row after row, into panels a_jump apart."""
+    _compile_once()
+    _vector_spread_rows(a, a_at, a_jump, x, n, rows, first, last)
 
 
 @compiled
@@ -700,11 +1071,11 @@ def times_derivative(code, work, z_at, a_at, delta_at, size):
         for i in range(z.size):
             delta[i] *= z.dtype.type(1) - a[i] * a[i]
     elif code == RELU:
-        for i in range(z.size):
-            delta[i] = z.dtype.type(0) if z[i] <= z.dtype.type(0) else delta[i]
+        for i in range(z.size):  # a product: a choice between delta and 0 becomes a branch, mostly guessed wrong
+            delta[i] *= z.dtype.type(0) if z[i] <= z.dtype.type(0) else z.dtype.type(1)
     elif code == LEAKY_RELU:
         for i in range(z.size):
-            delta[i] = delta[i] if z[i] > z.dtype.type(0) else z.dtype.type(0.01) * delta[i]
+            delta[i] *= z.dtype.type(1) if z[i] > z.dtype.type(0) else z.dtype.type(0.01)
     elif code == SOFTPLUS:
         for i in range(z.size):
             delta[i] *= sigmoid(z[i])
@@ -718,103 +1089,97 @@ def times_derivative(code, work, z_at, a_at, delta_at, size):
 
 
 @compiled_exact
-def softmax_rows(work, z_at, a_at, row, rows, n):
-    """a ← e^(z - max z)/Σ, row by row; `row` is the distance between rows, `n` the units that count."""
+def softmax_rows(work, z_at, a_at, m, first, last, n, panel):
+    """a ← e^(z - max z)/Σ in the rows first … last - 1 of (m, n) blocks in panels of this many units."""
     _compile_once()
-    for i in range(rows):
-        z, a = work[z_at + i * row : z_at + i * row + n], work[a_at + i * row : a_at + i * row + n]
-        largest = z[0]
-        for j in range(1, n):
-            largest = max(largest, z[j])
-        total = z.dtype.type(0)
-        for j in range(n):
-            a[j] = exp_of_negative(z[j] - largest)
-            total += a[j]
-        for j in range(n):
-            a[j] /= total
+    for i in range(first, last):
+        largest = work[z_at + i * panel]
+        for j in range(0, n, panel):
+            at = z_at + j * m + i * panel
+            for z in work[at : at + min(panel, n - j)]:
+                largest = max(largest, z)
+        total = work.dtype.type(0)
+        for j in range(0, n, panel):
+            at, width = j * m + i * panel, min(panel, n - j)
+            z, a = work[z_at + at : z_at + at + width], work[a_at + at : a_at + at + width]
+            for k in range(width):
+                a[k] = exp_of_negative(z[k] - largest)
+                total += a[k]
+        for j in range(0, n, panel):
+            at = a_at + j * m + i * panel
+            a = work[at : at + min(panel, n - j)]
+            for k in range(a.size):
+                a[k] /= total
 
 
 # --------------------------------------------------------------------------------------------------------------
 # The mini-batch: feedforward, BP1 to BP4, update. What runs along rows is a small kernel of its own; what calls
 # them is inlined into the one entry at the end. So each piece is compiled once, and LLVM sees no more of it.
+# `rows` are the examples of the mini-batch, of which a thread takes first … last - 1.
 # --------------------------------------------------------------------------------------------------------------
 
 
 @compiled
-def gather_inputs(work, at, dense, rows, n):
-    """A¹ ← the chosen rows of X, side by side: read twice in a mini-batch, and scattered in memory."""
-    _compile_once()
-    for i in range(rows.size):
-        x = dense[rows[i] * n : (rows[i] + 1) * n]
-        a = work[at + i * n : at + (i + 1) * n]
-        for k in range(n):
-            a[k] = x[k]
-
-
-@compiled
 def move_column(work, source, source_row, target, target_row, m):
-    """One unit's entries of an (m, padded n) block, to or from a column of their own."""
+    """One unit's entries of m rows, to or from a column of their own."""
     _compile_once()
     for i in range(m):
         work[target + i * target_row] = work[source + i * source_row]
 
 
 @compiled
-def subtract_targets(work, delta_at, a_at, row, n, rows, targets, labels):
-    """Δᴸ ← Aᴸ - Y, and zero in the padding; Y by rows of numbers or by one label each."""
+def subtract_targets(shape, work, data, rows, part, factor):
+    """Δᴸ ← factor (Aᴸ - Y) in my part, and zero in the padding; Y by rows of numbers or by one label each."""
     _compile_once()
-    by_label = labels.size > 0
-    for i in range(rows.size):
-        delta = work[delta_at + i * row : delta_at + (i + 1) * row]
-        a = work[a_at + i * row : a_at + (i + 1) * row]
-        for j in range(row):
-            delta[j] = a[j] if j < n else work.dtype.type(0)
-        if by_label:
-            delta[labels[rows[i]]] -= work.dtype.type(1)
-        else:
-            y = targets[rows[i] * n : (rows[i] + 1) * n]
-            for j in range(n):
-                delta[j] -= y[j]
+    output, panel, m = shape.layers[len(shape.layers) - 1], shape.panel, rows.size
+    n = output[SIZE]
+    for j in range(part.first_panel * panel, part.last_panel * panel, panel):
+        delta_at, a_at, width = output[DELTA_AT] + j * m, output[A_AT] + j * m, min(panel, n - j)
+        for i in range(part.first_row, part.last_row):
+            a = work[a_at + i * panel : a_at + (i + 1) * panel]
+            delta = work[delta_at + i * panel : delta_at + (i + 1) * panel]
+            for k in range(panel):
+                delta[k] = a[k] if k < width else work.dtype.type(0)
+            if data.labels.size > 0:
+                k = data.labels[rows[i]] - j
+                if 0 <= k < width:
+                    delta[k] -= work.dtype.type(1)
+            else:
+                y_at = rows[i] * n + j
+                for k in range(width):
+                    delta[k] -= data.targets[y_at + k]
+            for k in range(panel):
+                delta[k] *= factor
 
 
 @compiled
-def transpose(packed, w_at, w_row, rows, columns, work, turned_at, turned_row):
-    """turned ← Wᵀ, its rows padded with zeros to turned_row; eight rows of W at a time, which stay in the cache."""
+def transpose(shape, packed, work, l, first, last):
+    """Wᵀ ← W of layer l, for the panels first … last - 1 of the neurons below, padded with zeros."""
     _compile_once()
-    for first in range(0, turned_row, 8):
-        last = min(first + 8, rows)
-        for j in range(columns):
-            at = turned_at + j * turned_row
-            for k in range(first, last):
-                work[at + k] = packed[w_at + k * w_row + j]
-            for k in range(max(first, last), min(first + 8, turned_row)):
-                work[at + k] = work.dtype.type(0)
+    layers, panel = shape.layers, shape.panel
+    n, below, w_at = layers[l, SIZE], layers[l - 1, SIZE], layers[l, WEIGHT_AT]
+    for g in range(first, last):
+        k0, turned_at = g * panel, layers[l, TURNED_AT] + g * panel * n
+        width = min(panel, below - k0)
+        for j0 in range(0, n, panel):  # block by block, which stay in the cache
+            block_at = w_at + j0 * below + k0 * panel
+            for j in range(j0, min(j0 + panel, n)):
+                turned = work[turned_at + j * panel : turned_at + (j + 1) * panel]
+                for k in range(width):
+                    turned[k] = packed[block_at + k * panel + j - j0]
+                for k in range(width, panel):
+                    turned[k] = work.dtype.type(0)
 
 
 @compiled
-def dot_rows(work, c_at, c_row, d_at, packed, w_at, w_row, rows, m):
-    """C ← D Wᵀ by dot products along the rows of W, padding included: for few rows of D."""
+def take_outputs(shape, work, m, part, result, at):
+    """result ← Aᴸ, my part of it, without its padding; the mini-batch's row 0 goes to row `at`."""
     _compile_once()
-    for i in range(m):
-        c = work[c_at + i * c_row : c_at + (i + 1) * c_row]
-        d = work[d_at + i * w_row : d_at + (i + 1) * w_row]
-        for k in range(rows):
-            w = packed[w_at + k * w_row : w_at + (k + 1) * w_row]
-            total = work.dtype.type(0)
-            for j in range(w_row):
-                total += d[j] * w[j]
-            c[k] = total
-        for k in range(rows, c_row):
-            c[k] = work.dtype.type(0)
-
-
-@compiled
-def take_outputs(work, at, row, m, n, result, first):
-    """result ← Aᴸ of the mini-batch, without its padding, from row `first` on."""
-    _compile_once()
-    for i in range(m):
-        for j in range(n):
-            result[(first + i) * n + j] = work[at + i * row + j]
+    output, panel = shape.layers[len(shape.layers) - 1], shape.panel
+    n = output[SIZE]
+    for i in range(part.first_row, part.last_row):
+        for j in range(part.first_panel * panel, min(part.last_panel * panel, n)):
+            result[(at + i) * n + j] = work[output[A_AT] + j // panel * panel * m + i * panel + j % panel]
 
 
 @compiled
@@ -831,169 +1196,241 @@ def prefetch_inputs(data, rows, n):
             _vector_prefetch(data.dense, rows[i] * n, (rows[i] + 1) * n)
 
 
+class Part(NamedTuple):
+    """A thread's share of an (m, n) block: the panels from first_panel on and, of these, the rows from first_row on."""
+
+    first_panel: int
+    last_panel: int
+    first_row: int
+    last_row: int
+
+
 @inlined
-def activate_layer(shape, work, l, m):
-    """Aˡ = σ(Zˡ), with the single changed neurons of the layer."""
-    layers, p = shape.layers, shape.layers[l, PADDED]
-    z_at, a_at, code = layers[l, Z_AT], layers[l, A_AT], layers[l, ACTIVATION]
-    if code == SOFTMAX:
-        softmax_rows(work, z_at, a_at, p, m, layers[l, SIZE])
-    else:
-        activate(code, work, z_at, a_at, m * p)
-    for c in range(len(shape.changed)):
-        if shape.changed[c, 0] == l:
-            unit, column, column_a = shape.changed[c, 1], shape.spare_at, shape.spare_at + m
-            move_column(work, z_at + unit, p, column, np.int64(1), m)
-            activate(shape.changed[c, 2], work, column, column_a, m)
-            move_column(work, column_a, np.int64(1), a_at + unit, p, m)
+def share(total, me, threads):
+    """(first, last): of so many equal pieces of work, those from first to last - 1 are mine."""
+    return total * me // threads, total * (me + 1) // threads
 
 
 @compiled
-def times_layer_derivative(shape, work, l, m):
-    """Δˡ ← Δˡ ⊙ σ'(Zˡ), with the single changed neurons of the layer.
+def mine(shape, l, m, me, threads):
+    """My share of the blocks of layer l: whole panels if they can be dealt evenly, else whole rows."""
+    panels = shape.layers[l, PADDED] // shape.panel
+    even = panels % threads == 0 or panels >= 4 * threads
+    if even and shape.layers[l, ACTIVATION] != SOFTMAX:  # softmax needs the whole of a row
+        first, last = share(panels, me, threads)
+        return Part(first, last, 0, m)
+    first, last = share(m, me, threads)
+    return Part(0, panels, first, last)
+
+
+@inlined
+def vectors_of(shape, n, j):
+    """How many vectors of the panel that begins at unit j hold units of a layer of n."""
+    return 1 if 2 * (n - j) <= shape.panel else 2
+
+
+@compiled
+def activate_layer(shape, work, l, m, part):
+    """Aˡ = σ(Zˡ) for my part, with the single changed neurons of the layer."""
+    _compile_once()
+    layers, panel, one, height = shape.layers, shape.panel, np.int64(1), part.last_row - part.first_row
+    z_at, a_at, code = layers[l, Z_AT], layers[l, A_AT], layers[l, ACTIVATION]
+    if code == SOFTMAX:
+        softmax_rows(work, z_at, a_at, m, part.first_row, part.last_row, layers[l, SIZE], panel)
+    elif height == m:
+        at = part.first_panel * panel * m
+        activate(code, work, z_at + at, a_at + at, (part.last_panel - part.first_panel) * panel * m)
+    else:
+        for g in range(part.first_panel, part.last_panel):
+            at = (g * m + part.first_row) * panel
+            activate(code, work, z_at + at, a_at + at, height * panel)
+    for c in range(len(shape.changed)):
+        unit, column = shape.changed[c, 1], shape.spare_at + 3 * c * m + part.first_row
+        if shape.changed[c, 0] == l and part.first_panel <= unit // panel < part.last_panel:
+            at = (unit // panel * m + part.first_row) * panel + unit % panel
+            move_column(work, z_at + at, panel, column, one, height)
+            activate(shape.changed[c, 2], work, column, column + m, height)
+            move_column(work, column + m, one, a_at + at, panel, height)
+
+
+@compiled
+def times_layer_derivative(shape, work, l, m, part):
+    """Δˡ ← Δˡ ⊙ σ'(Zˡ) for my part, with the single changed neurons of the layer.
 
     A changed neuron's errors are taken out before the layer's own σ' and put back after it.
     """
     _compile_once()
-    layers, p, one = shape.layers, shape.layers[l, PADDED], np.int64(1)
-    z_at, a_at, delta_at = layers[l, Z_AT], layers[l, A_AT], layers[l, DELTA_AT]
-    z_column, a_column, first_delta = shape.spare_at, shape.spare_at + m, shape.spare_at + 2 * m
+    layers, panel, one, height = shape.layers, shape.panel, np.int64(1), part.last_row - part.first_row
+    z_at, a_at, delta_at, code = layers[l, Z_AT], layers[l, A_AT], layers[l, DELTA_AT], layers[l, ACTIVATION]
     for c in range(len(shape.changed)):
-        if shape.changed[c, 0] == l:
-            move_column(work, delta_at + shape.changed[c, 1], p, first_delta + c * m, one, m)
-    times_derivative(layers[l, ACTIVATION], work, z_at, a_at, delta_at, m * p)
+        unit, column = shape.changed[c, 1], shape.spare_at + 3 * c * m + part.first_row
+        if shape.changed[c, 0] == l and part.first_panel <= unit // panel < part.last_panel:
+            at = (unit // panel * m + part.first_row) * panel + unit % panel
+            move_column(work, delta_at + at, panel, column + 2 * m, one, height)
+    if height == m:
+        at = part.first_panel * panel * m
+        size = (part.last_panel - part.first_panel) * panel * m
+        times_derivative(code, work, z_at + at, a_at + at, delta_at + at, size)
+    else:
+        for g in range(part.first_panel, part.last_panel):
+            at = (g * m + part.first_row) * panel
+            times_derivative(code, work, z_at + at, a_at + at, delta_at + at, height * panel)
     for c in range(len(shape.changed)):
-        if shape.changed[c, 0] == l:
-            unit, delta_column = shape.changed[c, 1], first_delta + c * m
-            move_column(work, z_at + unit, p, z_column, one, m)
-            move_column(work, a_at + unit, p, a_column, one, m)
-            times_derivative(shape.changed[c, 2], work, z_column, a_column, delta_column, m)
-            move_column(work, delta_column, one, delta_at + unit, p, m)
+        unit, column = shape.changed[c, 1], shape.spare_at + 3 * c * m + part.first_row
+        if shape.changed[c, 0] == l and part.first_panel <= unit // panel < part.last_panel:
+            at = (unit // panel * m + part.first_row) * panel + unit % panel
+            move_column(work, z_at + at, panel, column, one, height)
+            move_column(work, a_at + at, panel, column + m, one, height)
+            times_derivative(shape.changed[c, 2], work, column, column + m, column + 2 * m, height)
+            move_column(work, column + 2 * m, one, delta_at + at, panel, height)
 
 
 @inlined
-def forward(shape, packed, scale, work, data, rows):
-    """Zˡ = Aˡ⁻¹ (Wˡ)ᵀ + bˡ and Aˡ = σ(Zˡ) for the examples `rows`."""
-    layers, m, sparse, one = shape.layers, rows.size, data.indptr.size > 0, packed.dtype.type(1)
+def forward(shape, packed, scale, work, data, rows, me, threads, sync):
+    """Zˡ = Aˡ⁻¹ (Wˡ)ᵀ + bˡ and Aˡ = σ(Zˡ) for the examples `rows`; W² is scale times what is packed."""
+    layers, panel, m, sparse = shape.layers, shape.panel, rows.size, data.indptr.size > 0
     if not sparse:
-        gather_inputs(work, layers[0, A_AT], data.dense, rows, layers[0, SIZE])
+        first, last = share(m, me, threads)
+        spread_rows(work, layers[0, A_AT], panel * m, data.dense, layers[0, SIZE], rows, first, last)
+        wait(sync, threads)
     for l in range(1, len(layers)):
-        p, z_at, w_at, b_at = layers[l, PADDED], layers[l, Z_AT], layers[l, WEIGHT_AT], layers[l, BIAS_AT]
-        clear(work, z_at, m * p)
-        if l == 1 and sparse:
-            for i in range(m):
-                first, last = data.indptr[rows[i]], data.indptr[rows[i] + 1]
-                gather_rows(work, z_at + i * p, packed, w_at, p, data.indices, data.values, first, last, p)
-        else:
-            a_at, below = layers[l - 1, A_AT], layers[l - 1, PADDED]
-            add_product(work, z_at, p, work, a_at, below, np.int64(1), packed, w_at, p, m, p, layers[l - 1, SIZE], one)
-        for i in range(m):
-            combine(work, z_at + i * p, scale if l == 1 else one, packed, b_at, one, p)
-        activate_layer(shape, work, l, m)
+        n, below, part = layers[l, SIZE], layers[l - 1, SIZE], mine(shape, l, m, me, threads)
+        for g in range(part.first_panel, part.last_panel):
+            j = g * panel
+            z_at, w_at, vectors = layers[l, Z_AT] + j * m, layers[l, WEIGHT_AT] + j * below, vectors_of(shape, n, j)
+            b_at, first, last = layers[l, BIAS_AT] + j, part.first_row, part.last_row
+            if l == 1 and sparse:
+                gather_panel(work, z_at, packed, w_at, data, rows, first, last, vectors, scale, packed, b_at)
+            else:
+                a_at, to = layers[l - 1, A_AT] + first * panel, z_at + first * panel
+                forward_panel(
+                    work, to, work, a_at, panel * m, packed, w_at, packed, b_at, last - first, vectors, below
+                )  # fmt: skip
+        activate_layer(shape, work, l, m, part)
+        if l < len(layers) - 1:
+            wait(sync, threads)
 
 
 @inlined
-def output_error(shape, work, data, rows):
-    """Δᴸ = ∇ₐC ⊙ σ'(Zᴸ); where cost and output are a pair (cross-entropy and sigmoid, …) σ' cancels."""
-    last = len(shape.layers) - 1
-    delta_at, a_at, p = shape.layers[last, DELTA_AT], shape.layers[last, A_AT], shape.layers[last, PADDED]
-    subtract_targets(work, delta_at, a_at, p, shape.layers[last, SIZE], rows, data.targets, data.labels)  # BP1
-    if shape.cost == QUADRATIC:
-        times_layer_derivative(shape, work, last, rows.size)  # BP1
+def output_error(shape, work, data, rows, factor, me, threads):
+    """Δᴸ = ∇ₐC ⊙ σ'(Zᴸ); where cost and output are a pair (cross-entropy and sigmoid, …) σ' cancels.
 
-
-@inlined
-def propagate_error(shape, packed, work, l, m):
-    """Δˡ = (Δˡ⁺¹ Wˡ⁺¹) ⊙ σ'(Zˡ)."""
-    layers, above, turned_at = shape.layers, l + 1, shape.spare_at
-    n, p, next_p = layers[l, SIZE], layers[l, PADDED], layers[above, PADDED]
-    delta_at, next_at, w_at = layers[l, DELTA_AT], layers[above, DELTA_AT], layers[above, WEIGHT_AT]
-    if m < 4:  # transposing W costs as much as three rows of the product
-        dot_rows(work, delta_at, p, next_at, packed, w_at, next_p, n, m)
-    else:
-        next_n, one, step = layers[above, SIZE], packed.dtype.type(1), np.int64(1)
-        transpose(packed, w_at, next_p, n, next_n, work, turned_at, p)
-        clear(work, delta_at, m * p)
-        add_product(work, delta_at, p, work, next_at, next_p, step, work, turned_at, p, m, p, next_n, one)
-    times_layer_derivative(shape, work, l, m)  # BP2
-
-
-@inlined
-def accumulate_gradient(shape, work, data, rows, l, into, scale, keep, keep_bias, factor):
-    """Wˡ ← keep Wˡ + factor (Δˡ)ᵀ Aˡ⁻¹ and bˡ ← keep_bias bˡ + factor 1ᵀ Δˡ, on the parameters in `into`.
-
-    With `into` the network's own parameters, factor -η/m and keep 1 - ηλ/n, this *is* the step of gradient descent
-    with weight decay: no gradient array is ever written. With keep 0 and factor 1/m it writes the gradient.
-    Compressed rows only add: there the caller applies keep, and W is scale times what `into` holds.
-    Δˡ is multiplied by factor on the way, so it must not be needed again.
+    All errors are factor times those of the book: BP2 passes it on, and BP3 and BP4 find it in what they add.
     """
-    layers, m, one, zero = shape.layers, rows.size, into.dtype.type(1), into.dtype.type(0)
-    p, at, w_at, b_at = layers[l, PADDED], layers[l, DELTA_AT], layers[l, WEIGHT_AT], layers[l, BIAS_AT]
-    combine(into, b_at, keep_bias, into, b_at, zero, p)
-    combine(work, at, factor, work, at, zero, m * p)
-    for i in range(m):
-        combine(into, b_at, one, work, at + i * p, one, p)  # BP3
-    if l == 1 and data.indptr.size > 0:
-        combine(work, at, one / scale, work, at, zero, m * p)
-        for i in range(m):
-            first, last = data.indptr[rows[i]], data.indptr[rows[i] + 1]
-            scatter_rows(into, w_at, p, work, at + i * p, data.indices, data.values, first, last, p)  # BP4
-    else:
-        a_at, below, n = layers[l - 1, A_AT], layers[l - 1, PADDED], layers[l - 1, SIZE]
-        add_product(into, w_at, p, work, a_at, np.int64(1), below, work, at, p, n, p, m, keep)  # BP4
+    last = len(shape.layers) - 1
+    part = mine(shape, last, rows.size, me, threads)
+    subtract_targets(shape, work, data, rows, part, factor)  # BP1
+    if shape.cost == QUADRATIC:
+        times_layer_derivative(shape, work, last, rows.size, part)  # BP1
 
 
 @inlined
-def backward(shape, packed, work, data, rows, into, scale, keep, keep_bias, factor):
-    """BP1 to BP4 from the output down. Wˡ is read for Δˡ⁻¹ before its own step may change it."""
-    output_error(shape, work, data, rows)
-    for l in range(len(shape.layers) - 1, 0, -1):
-        if l > 1:
-            propagate_error(shape, packed, work, l - 1, rows.size)
-        accumulate_gradient(shape, work, data, rows, l, into, scale, keep, keep_bias, factor)
+def propagate_error(shape, packed, work, l, m, me, threads):
+    """Δˡ = (Δˡ⁺¹ Wˡ⁺¹) ⊙ σ'(Zˡ)."""
+    layers, panel, n, next_n = shape.layers, shape.panel, shape.layers[l, SIZE], shape.layers[l + 1, SIZE]
+    delta_at, next_at, w_at = layers[l, DELTA_AT], layers[l + 1, DELTA_AT], layers[l + 1, WEIGHT_AT]
+    part = mine(shape, l, m, me, threads)
+    for g in range(part.first_panel, part.last_panel):
+        k = g * panel
+        if m < TRANSPOSED_FROM:
+            for i in range(part.first_row, part.last_row):
+                to, above = delta_at + k * m + i * panel, layers[l + 1, PADDED] // panel
+                clear(work, to, panel)
+                dot_rows(
+                    work, to, work, next_at + i * panel, panel * m, packed, w_at + k * panel, panel * n,
+                    min(panel, n - k), above,
+                )  # fmt: skip
+        else:
+            offset, turned_at = part.first_row * panel, layers[l + 1, TURNED_AT] + k * next_n
+            forward_panel(
+                work, delta_at + k * m + offset, work, next_at + offset, panel * m, work, turned_at,
+                work, shape.zeros_at, part.last_row - part.first_row, 2, next_n,
+            )  # fmt: skip
+    times_layer_derivative(shape, work, l, m, part)  # BP2
 
 
-@compiled
-def take_step(packed, gradient, steps, eta):
-    """θ ← θ - step, by the optimizer's rule; optimizers.py declares the same rules in plain NumPy, with sources."""
+@inlined
+def accumulate_gradient(shape, work, data, rows, l, into, scale, keep, keep_bias, me, threads):
+    """Wˡ ← keep Wˡ + (Δˡ)ᵀ Aˡ⁻¹ and bˡ ← keep_bias bˡ + 1ᵀ Δˡ, on the parameters in `into`: my share of them.
+
+    With `into` the network's own parameters, errors times -η/m and keep 1 - ηλ/n, this *is* the step of gradient
+    descent with weight decay: no gradient array is ever written. With keep 0 it writes the gradient.
+    Compressed rows only add: there the caller applies keep, and W is 1/scale times what `into` holds.
+    """
+    layers, panel, m, sparse = shape.layers, shape.panel, rows.size, data.indptr.size > 0
+    n, below, delta_at = layers[l, SIZE], layers[l - 1, SIZE], layers[l, DELTA_AT]
+    w_at, b_at, a_at = layers[l, WEIGHT_AT], layers[l, BIAS_AT], layers[l - 1, A_AT]
+    panels, groups = layers[l, PADDED] // panel, (below + panel - 1) // panel
+    first, last = share(panels, me, threads)
+    for g in range(first, last):
+        j = g * panel
+        vectors = vectors_of(shape, n, j)
+        sum_rows(into, b_at + j, keep_bias, work, delta_at + j * m, m, vectors)  # BP3
+        if l == 1 and sparse:
+            scatter_panel(into, w_at + j * below, work, delta_at + j * m, data, rows, vectors, scale)  # BP4
+    if not (l == 1 and sparse):
+        first, last = share(panels * groups, me, threads)
+        for g in range(first // groups, (last + groups - 1) // groups):
+            j, k = g * panel, max(0, first - g * groups) * panel
+            k_end, vectors = min(min(groups, last - g * groups) * panel, below), vectors_of(shape, n, j)
+            update_panel(
+                into, w_at + j * below + k * panel, work, a_at + k * m, panel * m, work, delta_at + j * m,
+                keep, k_end - k, vectors, m,
+            )  # BP4  # fmt: skip
+
+
+@compiled_as_written
+def take_step(packed, first, last, steps, eta, decay):
+    """θ ← θ - step for the parameters first … last - 1, by the optimizer's rule, along the gradient + decay θ.
+
+    optimizers.py declares the same rules in plain NumPy, with sources.
+    """
     _compile_once()
     optimizer, coefficients, powers = steps.optimizer, steps.coefficients, steps.powers
-    first, second = steps.first, steps.second
     number = packed.dtype.type
     a, b, epsilon = number(coefficients[0]), number(coefficients[1]), number(coefficients[2])
     rest_a, rest_b = number(1.0 - coefficients[0]), number(1.0 - coefficients[1])
+    theta, g = packed[first:last], steps.gradient[first:last]
+    if decay != number(0):
+        for i in range(theta.size):
+            g[i] += decay * theta[i]
     if optimizer == MOMENTUM:
-        for i in range(packed.size):
-            first[i] = a * first[i] + gradient[i]
-            packed[i] -= eta * first[i]
+        v = steps.first[first:last]
+        for i in range(theta.size):
+            v[i] = a * v[i] + g[i]
+            theta[i] -= eta * v[i]
     elif optimizer == NESTEROV:
-        for i in range(packed.size):
-            first[i] = a * first[i] + gradient[i]
-            packed[i] -= eta * (gradient[i] + a * first[i])
+        v = steps.first[first:last]
+        for i in range(theta.size):
+            v[i] = a * v[i] + g[i]
+            theta[i] -= eta * (g[i] + a * v[i])
     elif optimizer == ADAGRAD:
-        for i in range(packed.size):
-            second[i] += gradient[i] * gradient[i]
-            packed[i] -= eta * gradient[i] / (np.sqrt(second[i]) + epsilon)
+        s = steps.second[first:last]
+        for i in range(theta.size):
+            s[i] += g[i] * g[i]
+            theta[i] -= eta * g[i] / (np.sqrt(s[i]) + epsilon)
     elif optimizer == RMSPROP:
-        for i in range(packed.size):
-            second[i] = b * second[i] + rest_b * (gradient[i] * gradient[i])
-            packed[i] -= eta * gradient[i] / (np.sqrt(second[i]) + epsilon)
+        s = steps.second[first:last]
+        for i in range(theta.size):
+            s[i] = b * s[i] + rest_b * (g[i] * g[i])
+            theta[i] -= eta * g[i] / (np.sqrt(s[i]) + epsilon)
     else:
-        powers[0] *= coefficients[0]
-        powers[1] *= coefficients[1]
+        v, s = steps.first[first:last], steps.second[first:last]
         rate, correction = number(eta / (1.0 - powers[0])), number(1.0 / np.sqrt(1.0 - powers[1]))
         decoupled = number(1.0 - eta * coefficients[3])
-        for i in range(packed.size):
-            first[i] = a * first[i] + rest_a * gradient[i]
-            second[i] = b * second[i] + rest_b * (gradient[i] * gradient[i])
-            packed[i] = decoupled * packed[i] - rate * first[i] / (np.sqrt(second[i]) * correction + epsilon)
+        for i in range(theta.size):
+            v[i] = a * v[i] + rest_a * g[i]
+            s[i] = b * s[i] + rest_b * (g[i] * g[i])
+            theta[i] = decoupled * theta[i] - rate * v[i] / (np.sqrt(s[i]) * correction + epsilon)
 
 
 PREDICT, DIFFERENTIATE, TRAIN = range(3)
+# Rows of a mini-batch from which BP2 transposes W, which costs as much as three rows of the product.
+TRANSPOSED_FROM = 4
 
 
 @compiled
-def run(task, shape, packed, scale, work, data, order, batch_size, eta, decay, steps, result):
+def run(task, shape, packed, scale, work, data, order, batch_size, eta, decay, steps, result, me, threads, sync):
     """The one compiled entry: consecutive mini-batches of `order`, for one of three tasks.
 
     TRAIN: a step an entry of `eta`; `decay` is λ/n. Plain gradient descent goes straight into the parameters. Over
@@ -1002,42 +1439,66 @@ def run(task, shape, packed, scale, work, data, order, batch_size, eta, decay, s
     gradient, with λ/n W for the weights, and sweep over all parameters.
     DIFFERENTIATE: result, laid out like packed, ← the gradient summed over the first mini-batch.
     PREDICT: result, flat (order.size, n_L), ← Aᴸ.
+
+    All `threads` call it with the same arguments but `me`; they meet in `sync`.
     """
-    one, zero, output = packed.dtype.type(1), packed.dtype.type(0), shape.layers[len(shape.layers) - 1]
-    sparse, w_at = data.indptr.size > 0, shape.layers[1, WEIGHT_AT]
-    entries = shape.layers[0, SIZE] * shape.layers[1, PADDED]
+    one, zero, layers, panel = packed.dtype.type(1), packed.dtype.type(0), shape.layers, shape.panel
+    sparse, w_at, below, depth = data.indptr.size > 0, layers[1, WEIGHT_AT], layers[0, SIZE], len(layers)
     direct = task == TRAIN and steps.optimizer == SGD
+    my_scale = scale[0]
     for step in range((order.size + batch_size - 1) // batch_size):
-        first = step * batch_size
-        rows = order[first : min(first + batch_size, order.size)]
-        forward(shape, packed, scale[0], work, data, rows)
-        following = order[first + rows.size : min(first + rows.size + batch_size, order.size)]
-        prefetch_inputs(data, following, shape.layers[0, SIZE])
+        start = step * batch_size
+        rows = order[start : min(start + batch_size, order.size)]
+        m = rows.size
+        if task != PREDICT and m >= TRANSPOSED_FROM:
+            for l in range(2, depth):
+                first, last = share(layers[l - 1, PADDED] // panel, me, threads)
+                transpose(shape, packed, work, l, first, last)
+        forward(shape, packed, my_scale, work, data, rows, me, threads, sync)
+        following = order[start + m : min(start + m + batch_size, order.size)]
+        first, last = share(following.size, me, threads)
+        prefetch_inputs(data, following[first:last], below)
         if task == PREDICT:
-            take_outputs(work, output[A_AT], output[PADDED], rows.size, output[SIZE], result, first)
+            take_outputs(shape, work, m, mine(shape, depth - 1, m, me, threads), result, start)
+            wait(sync, threads)
             continue
+
         into, keep, keep_bias, factor, into_scale = result, zero, zero, one, one
         if direct:
-            into, keep, keep_bias = packed, one - eta[step] * decay, one
-            factor = -eta[step] / packed.dtype.type(rows.size)
-            if sparse:
-                scale[0] *= keep
-                if scale[0] < packed.dtype.type(0.5):
-                    combine(packed, w_at, scale[0], packed, w_at, zero, entries)
-                    scale[0] = one
-            into_scale = scale[0]
-        else:
-            if task == TRAIN:
-                into, factor = steps.gradient, one / packed.dtype.type(rows.size)
-            if sparse:
-                clear(into, w_at, entries)
-        backward(shape, packed, work, data, rows, into, into_scale, keep, keep_bias, factor)
+            into, keep, keep_bias, factor = packed, one - eta[step] * decay, one, -eta[step] / packed.dtype.type(m)
+        elif task == TRAIN:
+            into, factor = steps.gradient, one / packed.dtype.type(m)
+        output_error(shape, work, data, rows, factor, me, threads)
+        for l in range(depth - 2, 0, -1):
+            wait(sync, threads)
+            propagate_error(shape, packed, work, l, m, me, threads)
+        wait(sync, threads)  # no weight may move before all errors stand
+
+        if sparse:
+            first, last = share(layers[1, PADDED] // panel, me, threads)
+            at, size = w_at + first * panel * below, (last - first) * panel * below
+            my_scale *= keep if direct else one
+            if not direct:
+                clear(into, at, size)
+            elif my_scale < packed.dtype.type(0.5):
+                combine(packed, at, my_scale, packed, at, zero, size)
+                my_scale = one
+            into_scale = one / my_scale if direct else one
+        for l in range(depth - 1, 0, -1):
+            accumulate_gradient(shape, work, data, rows, l, into, into_scale, keep, keep_bias, me, threads)
         if task == TRAIN and not direct:
-            if decay > zero:
-                for l in range(1, len(shape.layers)):
-                    at, size = shape.layers[l, WEIGHT_AT], shape.layers[l - 1, SIZE] * shape.layers[l, PADDED]
-                    combine(steps.gradient, at, one, packed, at, decay, size)
-            take_step(packed, steps.gradient, steps, eta[step])
+            if me == 0:
+                steps.powers[0] *= steps.coefficients[0]
+                steps.powers[1] *= steps.coefficients[1]
+            wait(sync, threads)
+            for l in range(1, depth):
+                first, last = share(layers[l - 1, SIZE] * layers[l, PADDED], me, threads)
+                take_step(packed, layers[l, WEIGHT_AT] + first, layers[l, WEIGHT_AT] + last, steps, eta[step], decay)
+                first, last = share(layers[l, PADDED], me, threads)
+                take_step(packed, layers[l, BIAS_AT] + first, layers[l, BIAS_AT] + last, steps, eta[step], zero)
+        wait(sync, threads)
+    if me == 0:
+        scale[0] = my_scale
 
 
 # --------------------------------------------------------------------------------------------------------------
@@ -1046,16 +1507,15 @@ def run(task, shape, packed, scale, work, data, order, batch_size, eta, decay, s
 
 
 @compiled
-def pack(layers, theta, packed):
+def pack(shape, theta, packed):
     """packed ← theta (layer by layer: W row by row, then b), weights turned input-major; the padding stays zero."""
-    at = 0
+    layers, panel, at = shape.layers, shape.panel, 0
     for l in range(1, len(layers)):
-        n, below, p, w_at, b_at = (
-            layers[l, SIZE], layers[l - 1, SIZE], layers[l, PADDED], layers[l, WEIGHT_AT], layers[l, BIAS_AT]
-        )  # fmt: skip
+        n, below, w_at, b_at = layers[l, SIZE], layers[l - 1, SIZE], layers[l, WEIGHT_AT], layers[l, BIAS_AT]
         for j in range(n):
+            to = w_at + j // panel * panel * below + j % panel
             for k in range(below):
-                packed[w_at + k * p + j] = theta[at + j * below + k]
+                packed[to + k * panel] = theta[at + j * below + k]
         at += n * below
         for j in range(n):
             packed[b_at + j] = theta[at + j]
@@ -1063,17 +1523,16 @@ def pack(layers, theta, packed):
 
 
 @compiled
-def unpack(layers, packed, scale, theta):
+def unpack(shape, packed, scale, theta):
     """theta ← packed, with W² = scale times what is packed."""
-    at = 0
+    layers, panel, at = shape.layers, shape.panel, 0
     for l in range(1, len(layers)):
-        n, below, p, w_at, b_at = (
-            layers[l, SIZE], layers[l - 1, SIZE], layers[l, PADDED], layers[l, WEIGHT_AT], layers[l, BIAS_AT]
-        )  # fmt: skip
+        n, below, w_at, b_at = layers[l, SIZE], layers[l - 1, SIZE], layers[l, WEIGHT_AT], layers[l, BIAS_AT]
         factor = scale[0] if l == 1 else packed.dtype.type(1)
         for j in range(n):
+            source = w_at + j // panel * panel * below + j % panel
             for k in range(below):
-                theta[at + j * below + k] = factor * packed[w_at + k * p + j]
+                theta[at + j * below + k] = factor * packed[source + k * panel]
         at += n * below
         for j in range(n):
             theta[at + j] = packed[b_at + j]

@@ -1,11 +1,14 @@
-"""How many threads BLAS may use: set for a run, put back after it, also when it fails."""
+"""How many threads a run may use: those of BLAS, set for a run and put back after it, and those of compiled code."""
 
 import contextlib
+import contextvars
 import functools
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
+
+import numpy as np
 
 # Floating-point operations of the largest product of a mini-batch from which a second BLAS thread repays its
 # synchronisation. Below it a pool only harms: where another process wants the cores too, its threads wait for each
@@ -65,3 +68,70 @@ def _forget_other_threads() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_other_threads)
+
+
+def of_blas() -> int:
+    """The threads that the widest BLAS of this process may use at this moment."""
+    from threadpoolctl import threadpool_info
+
+    return max((pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"), default=1)
+
+
+_limit: contextvars.ContextVar[int | None] = contextvars.ContextVar("limit of threads", default=None)
+
+
+def available() -> int:
+    """The threads a run may use: the cores of this process, or fewer if OMP_NUM_THREADS or `limited_to` say so."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    allowed = [cores, _limit.get() or cores]
+    if asked.isdecimal() and int(asked) > 0:
+        allowed.append(int(asked))
+    return min(allowed)
+
+
+@contextlib.contextmanager
+def limited_to(count: int) -> Iterator[None]:
+    """A context in which this thread's runs use at most so many threads, whatever the machine has."""
+    token = _limit.set(count)
+    try:
+        yield
+    finally:
+        _limit.reset(token)
+
+
+# Places in the array where compiled threads meet; see `kernels.wait`.
+_SYNC, _BROKEN = 24, 16
+
+
+def run_together(count: int, work: Callable[[int, np.ndarray], None]) -> None:
+    """work(me, sync) in so many threads at once, me = 0 in this one; they meet in `sync`. Raises what one raised.
+
+    Threads live for one run, a tenth of a second: starting one takes 0.1 ms, and none is left behind for a fork.
+    """
+    sync, errors = np.zeros(_SYNC, np.int64), []
+    if count == 1:
+        work(0, sync)
+        return
+
+    def take_part(me: int) -> None:
+        try:
+            work(me, sync)
+        except BaseException as error:  # Ctrl-C reaches the first thread before or after its work
+            sync[_BROKEN] = 1  # or the others would wait for ever
+            errors.append(error)
+
+    helpers = [threading.Thread(target=take_part, args=(me,), daemon=True) for me in range(1, count)]
+    try:
+        for helper in helpers:
+            helper.start()
+        take_part(0)
+    except BaseException:
+        sync[_BROKEN] = 1
+        raise
+    finally:
+        for helper in helpers:
+            if helper.ident is not None:
+                helper.join()
+    if errors:
+        raise errors[0]

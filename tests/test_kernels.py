@@ -21,111 +21,174 @@ from fastbp.engines import fused
 
 DTYPES = [np.float32, np.float64]
 ELEMENTWISE = [name for name in ACTIVATIONS if name != "softmax"]
-EMPTY, NO_LABELS = np.empty(0), np.empty(0, np.int64)
+NO_LABELS = np.empty(0, np.int64)
 
 
 def lanes(dtype: type) -> int:
     return kernels.VECTOR_BYTES // np.dtype(dtype).itemsize
 
 
-class Block:
-    """A (rows, columns) block somewhere in a flat array of other numbers, which no kernel may touch."""
+def panel(dtype: type) -> int:
+    return 2 * lanes(dtype)
 
-    def __init__(self, rng: np.random.Generator, dtype: type, rows: int, columns: int, gap: int | None = None) -> None:
-        self.at, self.row = int(rng.integers(0, 9)), columns + int(rng.integers(0, 9) if gap is None else gap)
-        self.flat = rng.normal(size=self.at + rows * self.row + 9).astype(dtype)
-        self.inside = np.zeros(self.flat.size, bool)
-        for i in range(rows):
-            self.inside[self.at + i * self.row : self.at + i * self.row + columns] = True
-        self.shape, self.before = (rows, columns), self.flat.copy()
+
+def panelled(block: np.ndarray, dtype: type, padding: float = 0.0) -> np.ndarray:
+    """A (rows, units) block as the kernels lay it out: (panels, rows, panel) of this dtype, flattened."""
+    p = panel(dtype)
+    rows, units = block.shape
+    out = np.full((rows, -(-units // p) * p), padding, dtype)
+    out[:, :units] = block
+    return out.reshape(rows, out.shape[1] // p, p).transpose(1, 0, 2).reshape(-1)
+
+
+def unpanelled(flat: np.ndarray, rows: int, units: int, dtype: type) -> np.ndarray:
+    """Back to (rows, units), in float64."""
+    return flat.reshape(-1, rows, panel(dtype)).transpose(1, 0, 2).reshape(rows, -1)[:, :units].astype(float)
+
+
+class Place:
+    """A block somewhere in a flat array of other numbers, which no kernel may touch."""
+
+    def __init__(self, rng: np.random.Generator, dtype: type, block: np.ndarray) -> None:
+        self.shape, self.at, self.size = block.shape, int(rng.integers(0, 9)), block.size
+        self.flat = rng.normal(size=self.at + block.size + 9).astype(dtype)
+        self.flat[self.at : self.at + block.size] = block.reshape(-1)
+        self.before = self.flat.copy()
 
     @property
     def now(self) -> np.ndarray:
-        """The block, in float64."""
-        return self.flat[self.inside].reshape(self.shape).astype(float)
+        return self.flat[self.at : self.at + self.size].reshape(self.shape).astype(float)
 
     def check(self, wanted: Any, tolerance: float) -> None:
         np.testing.assert_allclose(self.now, wanted, rtol=tolerance, atol=tolerance)
-        np.testing.assert_array_equal(self.flat[~self.inside], self.before[~self.inside])
+        outside = np.ones(self.flat.size, bool)
+        outside[self.at : self.at + self.size] = False
+        np.testing.assert_array_equal(self.flat[outside], self.before[outside])
 
 
-def cases(dtype: type, count: int = 40) -> Iterator[tuple[np.random.Generator, int, int, int]]:
-    """(rng, rows, columns, steps): every kind of tile and remainder, then sizes at random; columns in whole vectors."""
-    shapes = [(m, c, 3) for m in range(1, 14) for c in range(1, 6)] + [(0, 1, 2), (3, 0, 2), (3, 2, 0), (1, 17, 1)]
+def cases(dtype: type, count: int = 30) -> Iterator[tuple[np.random.Generator, int, int]]:
+    """(rng, rows, steps): every kind of tile and remainder, less and more than a panel of steps, then at random."""
+    p = panel(dtype)
+    shapes = [(m, 3) for m in (*range(14), 16, 18, 20, 22, 26, 30, p - 1, p, p + 1)]
+    shapes += [(2, s) for s in (0, 1, p - 1, p, p + 1, 2 * p, 2 * p + 3)]
     rng = np.random.default_rng(0)
-    shapes += [tuple(rng.integers(1, 20, size=3)) for _ in range(count)]
-    for seed, (rows, vectors, steps) in enumerate(shapes):
-        yield np.random.default_rng(seed), int(rows), int(vectors) * lanes(dtype), int(steps)
+    shapes += [tuple(rng.integers(1, 3 * p, size=2)) for _ in range(4 if DISABLE_JIT else count)]
+    for seed, (rows, steps) in enumerate(shapes):
+        yield np.random.default_rng(seed), int(rows), int(steps)
 
 
 # --- products and sums of vectors ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("vectors", [1, 2])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_add_product(dtype: type, transposed: bool) -> None:
-    for rng, rows, columns, steps in cases(dtype):
-        c, b = Block(rng, dtype, rows, columns), Block(rng, dtype, steps, columns)
-        a = Block(rng, dtype, *((steps, rows) if transposed else (rows, steps)))
-        a_row, a_step = (1, a.row) if transposed else (a.row, 1)
-        keep = dtype(rng.choice([0, 1, 0.7, -2]))
-        wanted = float(keep) * c.now + (a.now.T if transposed else a.now) @ b.now
-        kernels.add_product(
-            c.flat, c.at, c.row, a.flat, a.at, a_row, a_step, b.flat, b.at, b.row, rows, columns, steps, keep
+def test_forward_panel(dtype: type, vectors: int) -> None:
+    p, used = panel(dtype), vectors * lanes(dtype)
+    for rng, rows, steps in cases(dtype):
+        capacity = rows + int(rng.integers(0, 3))  # a thread may do some of the rows only
+        A = rng.normal(size=(capacity, steps)).astype(dtype)
+        a = Place(rng, dtype, panelled(A, dtype, np.nan)[np.newaxis])  # the padding is never read
+        b, start = Place(rng, dtype, rng.normal(size=(steps, p))), Place(rng, dtype, rng.normal(size=(1, p)))
+        c = Place(rng, dtype, np.full((rows, p), np.nan))
+        wanted = np.full((rows, p), np.nan)
+        wanted[:, :used] = (start.now + A[:rows].astype(float) @ b.now)[:, :used]
+        kernels.forward_panel(
+            c.flat, c.at, a.flat, a.at, p * capacity, b.flat, b.at, start.flat, start.at, rows, vectors, steps
         )
-        c.check(wanted, 20 * np.finfo(dtype).eps)
-        a.check(a.before[a.inside].reshape(a.shape), 0)
-        b.check(b.before[b.inside].reshape(b.shape), 0)
+        c.check(wanted, 20 * np.finfo(dtype).eps * (1 + steps**0.5))
 
 
+@pytest.mark.parametrize("vectors", [1, 2])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_add_product_within_one_array(dtype: type) -> None:
-    # as the engine calls it: Z and A in one work space
-    n = lanes(dtype)
-    work = np.random.default_rng(0).normal(size=20 * n).astype(dtype)
-    wanted = work.astype(float)
-    product = wanted[: 2 * n].reshape(2, n)[:, :3] @ wanted[2 * n : 5 * n].reshape(3, n)
-    wanted[5 * n : 7 * n] += product.ravel()
-    kernels.add_product(work, 5 * n, n, work, 0, n, 1, work, 2 * n, n, 2, n, 3, dtype(1))
-    np.testing.assert_allclose(work, wanted, rtol=1e-5 if dtype is np.float32 else 1e-14)
+def test_update_panel(dtype: type, vectors: int) -> None:
+    p, used = panel(dtype), vectors * lanes(dtype)
+    for rng, steps, rows in cases(dtype):
+        A = rng.normal(size=(steps, rows)).astype(dtype)
+        a = Place(rng, dtype, panelled(A, dtype, np.nan)[np.newaxis])
+        b, c = Place(rng, dtype, rng.normal(size=(steps, p))), Place(rng, dtype, rng.normal(size=(rows, p)))
+        keep = dtype(rng.choice([0, 1, 0.7, -2]))
+        if keep == 0:
+            c.flat[c.at : c.at + c.size] = np.nan  # what is not kept may be anything
+        wanted = c.now
+        wanted[:, :used] = (np.nan_to_num(float(keep) * c.now) + A.T.astype(float) @ b.now)[:, :used]
+        kernels.update_panel(c.flat, c.at, a.flat, a.at, p * steps, b.flat, b.at, keep, rows, vectors, steps)
+        c.check(wanted, 20 * np.finfo(dtype).eps * (1 + steps**0.5))
 
 
-def compressed(rng: np.random.Generator, dtype: type, n: int, length: int) -> tuple[np.ndarray, np.ndarray, int, int]:
-    """(indices, values, first, last) of one row among others."""
-    first = int(rng.integers(0, 4))
-    indices = rng.integers(0, max(n, 1), size=first + length + 3).astype(np.int32)
-    return indices, rng.normal(size=indices.size).astype(dtype), first, first + length
+def compressed(rng: np.random.Generator, dtype: type, rows: int, n: int) -> tuple[np.ndarray, kernels.Data]:
+    """A matrix with rows of every length, none and one entry among them, dense and as the kernels take it."""
+    X = rng.normal(size=(rows, n)) * (rng.random((rows, n)) < rng.random((rows, 1)))
+    X = X.astype(dtype)
+    indptr = np.concatenate([[0], np.cumsum(np.count_nonzero(X, axis=1))])
+    none = np.empty(0, dtype)
+    return X, kernels.Data(none, indptr, np.nonzero(X)[1].astype(np.int32), X[X != 0], none, NO_LABELS)
 
 
+@pytest.mark.parametrize("vectors", [1, 2])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_gather_rows(dtype: type) -> None:
-    for rng, n, columns, length in cases(dtype):
-        c, w = Block(rng, dtype, 1, columns), Block(rng, dtype, n, columns)
-        indices, values, first, last = compressed(rng, dtype, n, length if n else 0)
-        wanted = c.now + values[first:last].astype(float) @ w.now[indices[first:last]]
-        kernels.gather_rows(c.flat, c.at, w.flat, w.at, w.row, indices, values, first, last, columns)
-        c.check(wanted, 20 * np.finfo(dtype).eps)
-        w.check(w.before[w.inside].reshape(w.shape), 0)
+def test_gather_panel(dtype: type, vectors: int) -> None:
+    p, used = panel(dtype), vectors * lanes(dtype)
+    for rng, n, m in cases(dtype, count=10):
+        X, data = compressed(rng, dtype, 7, n)
+        rows, scale = rng.integers(0, 7, size=m), dtype(rng.choice([1, 0.6]))
+        first = int(rng.integers(0, m + 1))
+        w, bias = Place(rng, dtype, rng.normal(size=(n, p))), Place(rng, dtype, rng.normal(size=(1, p)))
+        z = Place(rng, dtype, np.full((m, p), np.nan))
+        wanted = z.now
+        Z = float(scale) * X[rows].astype(float) @ w.now + bias.now
+        wanted[first:, :used] = Z[first:, :used]
+        kernels.gather_panel(z.flat, z.at, w.flat, w.at, data, rows, first, m, vectors, scale, bias.flat, bias.at)
+        z.check(wanted, 50 * np.finfo(dtype).eps * (1 + n**0.5))
 
 
+@pytest.mark.parametrize("vectors", [1, 2])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_scatter_rows(dtype: type) -> None:
-    for rng, n, columns, length in cases(dtype):
-        w, d = Block(rng, dtype, n, columns), Block(rng, dtype, 1, columns)
-        indices, values, first, last = compressed(rng, dtype, n, length if n else 0)
+def test_scatter_panel(dtype: type, vectors: int) -> None:
+    p, used = panel(dtype), vectors * lanes(dtype)
+    for rng, n, m in cases(dtype, count=10):
+        X, data = compressed(rng, dtype, 7, n)
+        rows, factor = rng.integers(0, 7, size=m), dtype(rng.choice([1, -0.6]))  # some rows come twice
+        w, d = Place(rng, dtype, rng.normal(size=(n, p))), Place(rng, dtype, rng.normal(size=(m, p)))
         wanted = w.now
-        for k, x in zip(indices[first:last], values[first:last], strict=True):  # some rows are named twice
-            wanted[k] += float(x) * d.now[0]
-        kernels.scatter_rows(w.flat, w.at, w.row, d.flat, d.at, indices, values, first, last, columns)
-        w.check(wanted, 20 * np.finfo(dtype).eps)
-        d.check(d.before[d.inside].reshape(d.shape), 0)
+        wanted[:, :used] += (float(factor) * X[rows].T.astype(float) @ d.now)[:, :used]
+        kernels.scatter_panel(w.flat, w.at, d.flat, d.at, data, rows, vectors, factor)
+        w.check(wanted, 50 * np.finfo(dtype).eps * (1 + m**0.5))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_an_input_named_twice_in_a_row_counts_twice(dtype: type) -> None:
+    p, none = panel(dtype), np.empty(0, dtype)
+    data = kernels.Data(
+        none, np.array([0, 3]), np.array([1, 0, 1], np.int32), np.array([2, 5, 3], dtype), none, NO_LABELS
+    )
+    w, z, rows, one = np.ones(2 * p, dtype), np.zeros(p, dtype), np.array([0]), dtype(1)
+    kernels.gather_panel(z, 0, w, 0, data, rows, 0, 1, 2, one, np.zeros(p, dtype), 0)
+    np.testing.assert_array_equal(z, np.full(p, 10))
+    kernels.scatter_panel(w, 0, np.ones(p, dtype), 0, data, rows, 2, one)
+    np.testing.assert_array_equal(w.reshape(2, p), [[6] * p, [6] * p])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_sum_rows(dtype: type) -> None:
+    p = panel(dtype)
+    for rng, rows, _ in cases(dtype, count=5):
+        y, d = Place(rng, dtype, rng.normal(size=(1, p))), Place(rng, dtype, rng.normal(size=(rows, p)))
+        vectors, keep = int(rng.integers(1, 3)), dtype(rng.choice([0, 1, 0.3]))
+        wanted = y.now
+        if keep == 0:
+            y.flat[y.at : y.at + p] = np.nan
+            wanted[:, vectors * lanes(dtype) :] = np.nan
+        used = slice(0, vectors * lanes(dtype))
+        wanted[0, used] = float(keep) * wanted[0, used] + d.now[:, used].sum(axis=0)
+        kernels.sum_rows(y.flat, y.at, keep, d.flat, d.at, rows, vectors)
+        y.check(wanted, 10 * np.finfo(dtype).eps * (1 + rows))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_combine_and_clear(dtype: type) -> None:
-    for rng, rows, columns, _ in cases(dtype, count=5):
-        n = rows * columns
-        y, x = Block(rng, dtype, 1, n), Block(rng, dtype, 1, n)
+    for seed, n in enumerate(lanes(dtype) * np.arange(7)):
+        rng = np.random.default_rng(seed)
+        y, x = Place(rng, dtype, rng.normal(size=(1, n))), Place(rng, dtype, rng.normal(size=(1, n)))
         keep, factor = (dtype(v) for v in rng.choice([0, 1, -0.3, 2.5], size=2))
         wanted = float(keep) * y.now + float(factor) * x.now
         kernels.combine(y.flat, y.at, keep, x.flat, x.at, factor, n)
@@ -139,40 +202,57 @@ def test_combine_and_clear(dtype: type) -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_dot_rows(dtype: type) -> None:
-    for rng, rows, columns, m in cases(dtype, count=10):
-        c_row = rows + int(rng.integers(0, 5))
-        work = np.full(m * c_row + m * columns + 7, np.nan, dtype)
-        d, w = rng.normal(size=(m, columns)).astype(dtype), Block(rng, dtype, rows, columns, gap=0)
-        work[3 : 3 + d.size] = d.ravel()
-        c_at = 3 + d.size
-        kernels.dot_rows(work, c_at, c_row, 3, w.flat, w.at, w.row, rows, m)
-        got = work[c_at : c_at + m * c_row].reshape(m, c_row)
-        np.testing.assert_allclose(got[:, :rows], d.astype(float) @ w.now.T, rtol=0, atol=500 * np.finfo(dtype).eps)
-        assert (got[:, rows:] == 0).all()
-        assert np.isnan(work[c_at + m * c_row :]).all()
+    p = panel(dtype)
+    for rng, rows, units in cases(dtype, count=5):
+        W, x = rng.normal(size=(rows, units)).astype(dtype), rng.normal(size=(1, units)).astype(dtype)
+        w, d, panels = Place(rng, dtype, panelled(W, dtype)[np.newaxis]), panelled(x, dtype), -(-units // p)
+        c = Place(rng, dtype, np.full((1, rows), np.nan))
+        kernels.dot_rows(c.flat, c.at, d, 0, p, w.flat, w.at, p * rows, rows, panels)
+        c.check((W.astype(float) @ x[0].astype(float))[np.newaxis], 500 * np.finfo(dtype).eps)
 
 
 # --- moving numbers about -----------------------------------------------------------------------------------
 
 
+def laid_out(sizes: tuple[int, ...], dtype: type, rows: int) -> tuple[kernels.Shape, np.ndarray]:
+    """The shape and the work space, full of NaN, of a network."""
+    built = architecture.build(sizes, "sigmoid", "sigmoid", "quadratic", None, dtype)
+    shape, work = fused.layout(built, rows)
+    work[:] = np.nan
+    return shape, work
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_spread_rows(dtype: type) -> None:
+    p = panel(dtype)
+    for n in (1, lanes(dtype) - 1, lanes(dtype), p - 1, p, p + 1, 3 * p + lanes(dtype) + 2):
+        X, rows = np.random.default_rng(0).normal(size=(6, n)).astype(dtype), np.array([4, 0, 4, 2])
+        panels = -(-n // p)
+        work = np.full(3 + panels * 4 * p + 2, np.nan, dtype)
+        kernels.spread_rows(work, 3, 4 * p, X.reshape(-1), n, rows, 1, 4)
+        got = unpanelled(work[3:-2], 4, panels * p, dtype)
+        np.testing.assert_array_equal(got[1:, :n], X[rows[1:]])
+        assert np.isnan(got[0]).all() and np.isnan(got[:, n:]).all()  # the first row is another thread's
+        assert np.isnan(work[:3]).all() and np.isnan(work[-2:]).all()
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_transpose(dtype: type) -> None:
-    for rng, rows, columns, extra in cases(dtype, count=5):
-        w, turned_row = Block(rng, dtype, rows, columns), rows + extra
-        work = np.full(5 + columns * turned_row + 3, np.nan, dtype)
-        kernels.transpose(w.flat, w.at, w.row, rows, columns, work, 5, turned_row)
-        turned = work[5:-3].reshape(columns, turned_row)
-        np.testing.assert_array_equal(turned[:, :rows], w.now.T)
-        assert (turned[:, rows:] == 0).all() and np.isnan(work[:5]).all() and np.isnan(work[-3:]).all()
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_gather_inputs(dtype: type) -> None:
-    X, rows = np.random.default_rng(0).normal(size=(6, 5)).astype(dtype), np.array([4, 0, 4, 2])
-    work = np.full(3 + 20 + 2, np.nan, dtype)
-    kernels.gather_inputs(work, 3, X.reshape(-1), rows, 5)
-    np.testing.assert_array_equal(work[3:-2].reshape(4, 5), X[rows])
-    assert np.isnan(work[:3]).all() and np.isnan(work[-2:]).all()
+    p = panel(dtype)
+    for n, below in ((1, 1), (3, p), (p, p + 1), (2 * p + 5, 3 * p - 2)):
+        shape, work = laid_out((2, below, n), dtype, 3)
+        W = np.random.default_rng(0).normal(size=(below, n)).astype(dtype)
+        packed = np.zeros(shape.layers[2, kernels.BIAS_AT] + 9, dtype)
+        at = shape.layers[2, kernels.WEIGHT_AT]
+        packed[at : at + below * shape.layers[2, kernels.PADDED]] = panelled(W, dtype)
+        panels = -(-below // p)
+        for first, last in ((0, panels // 2), (panels // 2, panels)):  # as two threads do
+            kernels.transpose(shape, packed, work, 2, first, last)
+        at = shape.layers[2, kernels.TURNED_AT]
+        turned = unpanelled(work[at : at + panels * p * n], n, panels * p, dtype)
+        np.testing.assert_array_equal(turned[:, :below], W.T.astype(float))
+        assert (turned[:, below:] == 0).all()
+        assert np.isnan(work[:at]).all() and np.isnan(work[at + turned.size :]).all()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -188,49 +268,75 @@ def test_move_column_there_and_back(dtype: type) -> None:
 @pytest.mark.parametrize("by_label", [False, True])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_subtract_targets(dtype: type, by_label: bool) -> None:
-    rng, rows, n, row = np.random.default_rng(0), np.array([3, 0, 3, 4]), 3, 8
-    Y, labels = rng.normal(size=(5, n)).astype(dtype), np.array([2, 0, 1, 1, 0])
-    work = np.full(4 * row + 4 * row + 5, np.nan, dtype)
-    a = work[: 4 * row].reshape(4, row)
-    a[:, :n] = rng.normal(size=(4, n))  # the padding of a may be anything: here NaN
-    targets, given = (EMPTY.astype(dtype), labels) if by_label else (Y.reshape(-1), NO_LABELS)
-    kernels.subtract_targets(work, 4 * row, 0, row, n, rows, targets, given)
-    delta = work[4 * row : 8 * row].reshape(4, row)
-    np.testing.assert_array_equal(
-        delta[:, :n], a[:, :n] - (np.eye(n, dtype=dtype)[labels[rows]] if by_label else Y[rows])
-    )
-    assert (delta[:, n:] == 0).all() and np.isnan(work[8 * row :]).all()
+    p, none = panel(dtype), np.empty(0, dtype)
+    for n in (3, p, p + 3):
+        rng, rows = np.random.default_rng(n), np.array([3, 0, 3, 4])
+        Y, labels = rng.normal(size=(5, n)).astype(dtype), np.array([n - 1, 0, 1, n // 2, 0])
+        shape, work = laid_out((2, n), dtype, 4)
+        A, (a, d) = rng.normal(size=(4, n)).astype(dtype), shape.layers[1, [kernels.A_AT, kernels.DELTA_AT]]
+        work[a:d] = panelled(A, dtype, np.nan)  # the padding of a may be anything
+        targets, given = (none, labels) if by_label else (Y.reshape(-1), NO_LABELS)
+        data = kernels.Data(none, NO_LABELS, np.empty(0, np.int32), none, targets, given)
+        panels = -(-n // p)
+        for part in (
+            kernels.Part(0, panels, 0, 1),
+            kernels.Part(0, panels // 2, 1, 4),
+            kernels.Part(panels // 2, panels, 1, 4),
+        ):
+            kernels.subtract_targets(shape, work, data, rows, part, dtype(-0.5))
+        delta = unpanelled(work[d : d + 4 * panels * p], 4, panels * p, dtype)
+        wanted = dtype(-0.5) * (A - (np.eye(n, dtype=dtype)[labels[rows]] if by_label else Y[rows]))
+        np.testing.assert_array_equal(delta[:, :n], wanted)
+        assert (delta[:, n:] == 0).all() and np.isnan(work[:a]).all()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_take_outputs(dtype: type) -> None:
-    work, result = np.arange(40, dtype=dtype), np.full(18, np.nan, dtype)
-    kernels.take_outputs(work, 5, 8, 4, 3, result, 1)
-    np.testing.assert_array_equal(result[3:15].reshape(4, 3), work[5:37].reshape(4, 8)[:, :3])
-    assert np.isnan(result[:3]).all() and np.isnan(result[15:]).all()
+    p = panel(dtype)
+    for n in (3, p + 2):
+        shape, work = laid_out((2, n), dtype, 4)
+        A, at = np.random.default_rng(0).normal(size=(4, n)).astype(dtype), shape.layers[1, kernels.A_AT]
+        work[at : at + 4 * -(-n // p) * p] = panelled(A, dtype, np.nan)
+        result = np.full(6 * n, np.nan, dtype)
+        kernels.take_outputs(shape, work, 4, kernels.Part(0, -(-n // p), 1, 4), result, 1)
+        got = result.reshape(6, n)
+        np.testing.assert_array_equal(got[2:5], A[1:])
+        assert np.isnan(got[:2]).all() and np.isnan(got[5]).all()
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 5])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_parts_of_all_threads_are_the_whole(dtype: type, threads: int) -> None:
+    p = panel(dtype)
+    for n in (1, p, 2 * p, 3 * p + 1, 13 * p):
+        shape, _ = laid_out((2, n), dtype, 7)
+        done = np.zeros((-(-n // p), 7), int)
+        for me in range(threads):
+            part = kernels.mine(shape, 1, 7, me, threads)
+            done[part.first_panel : part.last_panel, part.first_row : part.last_row] += 1
+        assert (done == 1).all()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("sizes", [(3, 2), (1, 1), (5, 9, 1, 8), (40, 33, 16, 7)])
 def test_pack_and_unpack(sizes: tuple[int, ...], dtype: type) -> None:
-    built = architecture.build(sizes, "sigmoid", "sigmoid", "quadratic", None, dtype)
-    shape, _ = fused.layout(built, 1)
+    shape, _ = laid_out(sizes, dtype, 1)
     theta = np.arange(1, 1 + parameters.count(sizes), dtype=dtype)
     biases, weights = parameters.views(sizes, theta)
     layers = shape.layers
     packed = np.zeros(int(layers[-1, kernels.BIAS_AT] + layers[-1, kernels.PADDED]), dtype)
-    kernels.pack(layers, theta, packed)
+    kernels.pack(shape, theta, packed)
     assert np.count_nonzero(packed) == theta.size  # the padding stays zero
     for l, (w, b) in enumerate(zip(weights, biases, strict=True), start=1):
-        n, below, p = layers[l, kernels.SIZE], layers[l - 1, kernels.SIZE], layers[l, kernels.PADDED]
-        assert p % lanes(dtype) == 0 and 0 <= p - n < lanes(dtype)
+        n, below, padded = layers[l, kernels.SIZE], layers[l - 1, kernels.SIZE], layers[l, kernels.PADDED]
+        assert padded % panel(dtype) == 0 and 0 <= padded - n < panel(dtype)
         at = layers[l, kernels.WEIGHT_AT]
-        np.testing.assert_array_equal(packed[at : at + below * p].reshape(below, p)[:, :n], w.T)
+        np.testing.assert_array_equal(unpanelled(packed[at : at + below * padded], below, n, dtype), w.T)
         at = layers[l, kernels.BIAS_AT]
         np.testing.assert_array_equal(packed[at : at + n], b[:, 0])
     for scale in (1.0, 0.625):
         back = np.full_like(theta, np.nan)
-        kernels.unpack(layers, packed, np.array([scale], dtype), back)
+        kernels.unpack(shape, packed, np.array([scale], dtype), back)
         wanted = theta.copy()
         wanted[: sizes[0] * sizes[1]] *= dtype(scale)  # of the first weights alone
         np.testing.assert_array_equal(back, wanted)
@@ -342,7 +448,7 @@ def test_softmax_rows(dtype: type) -> None:
         work = np.full(2 * 5 * row + 1, np.nan, dtype)  # the padding may be anything
         blocks = work[1:].reshape(2, 5, row)
         blocks[0, :, :n] = z
-        kernels.softmax_rows(work, 1, 1 + 5 * row, row, 5, n)
+        kernels.softmax_rows(work, 1, 1 + 5 * row, 5, 0, 5, n, row)
         np.testing.assert_array_equal(blocks[0, :, :n], z)
         assert np.isnan(blocks[:, :, n:]).all()
         with mpmath.workdps(40):
@@ -358,10 +464,10 @@ def test_softmax_rows_far_apart(dtype: type) -> None:
     largest = np.finfo(dtype).max / 2
     z = np.array([1e4, -1e4, largest, largest, -largest, 0, 0, 0], dtype)
     work = np.concatenate([z, np.zeros(8, dtype)])
-    kernels.softmax_rows(work, 0, 8, 8, 1, 5)
+    kernels.softmax_rows(work, 0, 8, 1, 0, 1, 5, 8)
     np.testing.assert_array_equal(work[8:], [0, 0, 0.5, 0.5, 0, 0, 0, 0])
     work[:2] = np.nan, 1
-    kernels.softmax_rows(work, 0, 8, 8, 1, 5)
+    kernels.softmax_rows(work, 0, 8, 1, 0, 1, 5, 8)
     assert np.isnan(work[8:13]).all()  # a NaN shows in every output
 
 

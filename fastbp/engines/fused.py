@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from fastbp import kernels, parameters
+from fastbp import kernels, parameters, threads
 from fastbp.architecture import Architecture
 from fastbp.data import Examples, is_sparse
 from fastbp.engines.plan import SPARSE_BELOW
 from fastbp.optimizers import Optimizer
+from fastbp.regularization import NONE, Regularization, seed_state, with_seed
 
 # Rows in one block of a prediction.
 PREDICTION_BLOCK = 64
@@ -27,19 +28,28 @@ class FusedEngine:
     name = "fused"
 
     def __init__(
-        self, architecture: Architecture, theta: np.ndarray, examples: Examples, batch_size: int, optimizer: Optimizer
+        self,
+        architecture: Architecture,
+        theta: np.ndarray,
+        examples: Examples,
+        batch_size: int,
+        optimizer: Optimizer,
+        regularization: Regularization,
     ) -> None:
-        self.architecture, self.batch_size = architecture, batch_size
+        if regularization != NONE or examples.weights is not None:
+            raise ValueError("engine='fused' has no l1, max_norm, dropout and weights; use engine='matrix'")
+        self.regularization = regularization
+        self.architecture, self.examples, self.batch_size = architecture, examples, batch_size
         dtype = architecture.dtype
         self.shape, self.work = layout(architecture, batch_size)
         self.data = kernel_data(examples, architecture)
-        self.packed = np.zeros(
-            int(self.shape.layers[-1, kernels.BIAS_AT] + self.shape.layers[-1, kernels.PADDED]), dtype
-        )
+        last = self.shape.layers[-1]
+        self.packed = aligned_zeros(int(last[kernels.BIAS_AT] + last[kernels.PADDED]), dtype)
         self.scale = np.ones(1, dtype)
-        kernels.pack(self.shape.layers, theta, self.packed)
+        kernels.pack(self.shape, theta, self.packed)
         memory = optimizer.remember(self.packed.size, dtype)
-        gradient = np.zeros(self.packed.size if optimizer.code else 0, dtype)
+        gradient = aligned_zeros(self.packed.size if optimizer.code else 0, dtype)
+        self.threads = 1
         self.steps = kernels.Steps(
             optimizer.code,
             np.array(optimizer.coefficients),
@@ -49,32 +59,47 @@ class FusedEngine:
             gradient,
         )
 
-    def train(self, order: np.ndarray, eta: np.ndarray, decay: float) -> None:
-        self._run(kernels.TRAIN, self.shape, self.work, self.data, order, self.batch_size, self.packed, eta, decay)
+    def train(self, order: np.ndarray, eta: np.ndarray, decay: float, step: int = 0) -> None:
+        network = self.shape, self.packed, self.scale
+        self._run(kernels.TRAIN, *network, self.work, self.data, order, self.batch_size, self.packed, eta, decay)
 
     def gradient(self, rows: np.ndarray) -> np.ndarray:
         nabla = np.zeros_like(self.packed)
-        self._run(kernels.DIFFERENTIATE, self.shape, self.work, self.data, rows, self.batch_size, nabla)
+        network = self.shape, self.packed, self.scale
+        self._run(kernels.DIFFERENTIATE, *network, self.work, self.data, rows, self.batch_size, nabla)
         return self._unpack(nabla, np.ones_like(self.scale))
 
     def prepare(self, examples: Examples) -> tuple[int, kernels.Data]:
-        return len(examples), kernel_data(examples, self.architecture)
+        data = self.data if examples.X is self.examples.X else kernel_data(examples, self.architecture)
+        return len(examples), data
 
     def outputs(self, prepared: tuple[int, kernels.Data]) -> np.ndarray:
         (n, data), dtype = prepared, self.architecture.dtype
         out, block = np.empty((n, self.architecture.sizes[-1]), dtype), min(PREDICTION_BLOCK, n)
         shape, work = layout(self.architecture, block)
+        packed, scale = self.packed, self.scale
+        if scale[0] != 1 and data.indptr.size == 0:  # only compressed rows keep W² as a multiple of what is packed
+            packed, scale = self._written_out(), np.ones_like(scale)
         each = 2 * parameters.count(self.architecture.sizes)
         at_once = block * max(1, PREDICTION_FLOPS // (each * block))
         for first in range(0, n, at_once):  # back to Python now and then: Ctrl-C
             rows = np.arange(first, min(first + at_once, n))
-            self._run(kernels.PREDICT, shape, work, data, rows, block, out[first : first + at_once].reshape(-1))
+            result = out[first : first + at_once].reshape(-1)
+            self._run(kernels.PREDICT, shape, packed, scale, work, data, rows, block, result)
         return out
+
+    def _written_out(self) -> np.ndarray:
+        """A copy of the packed parameters with W² itself."""
+        packed, layers = self.packed.copy(), self.shape.layers
+        packed[layers[1, kernels.WEIGHT_AT] : layers[1, kernels.BIAS_AT]] *= self.scale[0]
+        return packed
 
     def _run(
         self,
         task: int,
         shape: kernels.Shape,
+        packed: np.ndarray,
+        scale: np.ndarray,
         work: np.ndarray,
         data: kernels.Data,
         order: np.ndarray,
@@ -84,54 +109,48 @@ class FusedEngine:
         decay: float = 0.0,
     ) -> None:
         dtype, order = self.architecture.dtype, _writable(np.ascontiguousarray(order, np.int64))
-        eta = eta.astype(dtype)
-        kernels.run(
-            task,
-            shape,
-            self.packed,
-            self.scale,
-            work,
-            data,
-            order,
-            batch_size,
-            eta,
-            dtype.type(decay),
-            self.steps,
-            result,
-        )
+        arguments = (
+            task, shape, packed, scale, work, data, order, batch_size, eta.astype(dtype), dtype.type(decay),
+            self.steps, result,
+        )  # fmt: skip
+        threads.run_together(self.threads, lambda me, sync: kernels.run(*arguments, me, self.threads, sync))
 
     def _unpack(self, packed: np.ndarray, scale: np.ndarray) -> np.ndarray:
         theta = np.empty(parameters.count(self.architecture.sizes), packed.dtype)
-        kernels.unpack(self.shape.layers, packed, scale, theta)
+        kernels.unpack(self.shape, packed, scale, theta)
         return theta
 
     def theta(self) -> np.ndarray:
         return self._unpack(self.packed, self.scale)
 
     def load(self, theta: np.ndarray) -> None:
-        kernels.pack(self.shape.layers, theta, self.packed)
+        kernels.pack(self.shape, theta, self.packed)
         self.scale[0] = 1
 
     def is_finite(self) -> bool:
         return bool(np.isfinite(self.packed).all() and np.isfinite(self.scale).all())
 
-    def _changing(self) -> tuple[np.ndarray, ...]:
-        return self.packed, self.scale, self.steps.powers, self.steps.first, self.steps.second
+    def _changing(self) -> dict[str, np.ndarray]:
+        steps = self.steps
+        memory = {"first": steps.first, "second": steps.second, "powers": steps.powers}
+        return {"packed": self.packed, "scale": self.scale, **memory}
 
-    def save_state(self) -> Any:
-        return tuple(array.copy() for array in self._changing())
+    def save_state(self) -> dict[str, np.ndarray]:
+        changing = {name: array.copy() for name, array in self._changing().items()}
+        return {**changing, "seed": seed_state(self.regularization)}
 
-    def restore_state(self, state: Any) -> None:
-        for array, saved in zip(self._changing(), state, strict=True):
-            array[...] = saved
+    def restore_state(self, state: dict[str, np.ndarray]) -> None:
+        for name, array in self._changing().items():
+            array[...] = state[name]
+        self.regularization = with_seed(self.regularization, state["seed"])
 
 
 def layout(architecture: Architecture, rows: int) -> tuple[kernels.Shape, np.ndarray]:
     """Where everything lies in the packed parameters and in the work space, and a work space for so many rows."""
-    lanes = kernels.VECTOR_BYTES // architecture.dtype.itemsize
+    panel = 2 * kernels.VECTOR_BYTES // architecture.dtype.itemsize
     sizes = architecture.sizes
-    padded = [sizes[0], *(_round_up(n, lanes) for n in sizes[1:])]
-    layers = np.zeros((len(sizes), 8), np.int64)
+    padded = [_round_up(n, panel) for n in sizes]
+    layers = np.zeros((len(sizes), 9), np.int64)
     layers[:, kernels.SIZE], layers[:, kernels.PADDED] = sizes, padded
     codes = [activation.code for activation in architecture.activations]
     layers[1:, kernels.ACTIVATION] = codes  # type: ignore[assignment]  # all known: the engine was checked
@@ -139,19 +158,30 @@ def layout(architecture: Architecture, rows: int) -> tuple[kernels.Shape, np.nda
     for l, p in enumerate(padded):
         for column in (kernels.A_AT,) if l == 0 else (kernels.Z_AT, kernels.A_AT, kernels.DELTA_AT):
             layers[l, column] = at
-            at += _round_up(rows * p, lanes)
-    spare_at, at = at, 0
+            at += rows * p
+        if l > 1:
+            layers[l, kernels.TURNED_AT] = at
+            at += padded[l - 1] * sizes[l]
+    zeros_at, spare_at, at = at, at + panel, 0
     for l in range(1, len(sizes)):
         layers[l, kernels.WEIGHT_AT] = at
         layers[l, kernels.BIAS_AT] = at = at + sizes[l - 1] * padded[l]
         at += padded[l]
     changed = [(l - 1, j, neuron.code) for (l, j), neuron in architecture.neurons.items()]
-    transposed = max((n * p for n, p in zip(sizes[2:], padded[1:-1], strict=True)), default=0)
-    spare = max(transposed, rows * (2 + len(changed)))
     return (
-        kernels.Shape(layers, np.array(changed, np.int64).reshape(-1, 3), architecture.cost.code, spare_at),
-        np.zeros(spare_at + spare, architecture.dtype),
+        kernels.Shape(
+            layers, np.array(changed, np.int64).reshape(-1, 3), architecture.cost.code, panel, zeros_at, spare_at
+        ),
+        aligned_zeros(spare_at + 3 * rows * len(changed), architecture.dtype),
     )
+
+
+def aligned_zeros(n: int, dtype: np.dtype) -> np.ndarray:
+    """Zeros that begin on a line of the cache, as NumPy's need not: vectors across two lines cost twice."""
+    line = 64 // dtype.itemsize
+    room = np.zeros(n + line, dtype)
+    first = -room.ctypes.data % 64 // dtype.itemsize
+    return room[first : first + n]
 
 
 def _round_up(n: int, lanes: int) -> int:
