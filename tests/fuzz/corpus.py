@@ -5,19 +5,29 @@ What comes of fuzzing is added by hand, as a file whose name says what it did; t
 
 import gzip
 import io
+import sys
+import tempfile
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import numpy as np
 
 import fastbp
+from fastbp import checkpoint
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from fuzz.targets import TARGETS, learner, lesson
 
 CORPUS = Path(__file__).parent.parent / "corpus"
 
 
 def write(corpus: Path) -> None:
-    for name in ("model", "idx", "csv", "npz"):
+    for name in TARGETS:
         (corpus / name).mkdir(parents=True, exist_ok=True)
     _models(corpus / "model")
+    _checkpoints(corpus / "checkpoint")
     _idx(corpus / "idx")
     _csv(corpus / "csv")
     _npz(corpus / "npz")
@@ -35,6 +45,24 @@ def _models(folder: Path) -> None:
     whole = fastbp.Network([1, 2], seed=0)
     whole.classes_ = np.array([3, 7])
     whole.save(folder / "whole-labels.model")
+
+
+def _checkpoints(folder: Path) -> None:
+    """As they are at the beginning of a run, in the middle of an epoch, and at the end of one."""
+    kept, write = [], checkpoint.Writer.write
+
+    def write_and_keep(self: checkpoint.Writer, run: Any) -> None:
+        write(self, run)
+        kept.append(path.read_bytes())
+
+    with tempfile.TemporaryDirectory() as name, mock.patch.object(checkpoint.Writer, "write", write_and_keep):
+        path = Path(name) / "a.checkpoint"
+        learner().fit(
+            *lesson(), epochs=2, batch_size=2, optimizer=fastbp.Adam(0.01), verbose=False,
+            checkpoint=fastbp.Checkpoint(path, every_batches=1),
+        )  # fmt: skip
+    for name, content in (("begin", kept[0]), ("middle", kept[1]), ("end", kept[-1])):
+        (folder / f"{name}.checkpoint").write_bytes(content)
 
 
 def _idx(folder: Path) -> None:

@@ -6,6 +6,7 @@ what the loader promises are faults, and so is any other exception.
 
 import hashlib
 import os
+import random
 import re
 import tempfile
 import warnings
@@ -23,12 +24,11 @@ CORPUS = Path(__file__).parent.parent / "corpus"
 
 
 class Target(NamedTuple):
-    """One loader: `read` takes a path, `check` asserts what its result promises; `modules` are fuzzed by coverage."""
+    """One loader: `read` takes a path, `check` asserts what its result promises, `repair` mends a checksum."""
 
     suffix: str
     read: Callable[[Path], Any]
     check: Callable[[Any, bytes], None]
-    modules: tuple[str, ...]
     repair: Callable[[bytes], bytes | None] = lambda data: None
 
 
@@ -39,6 +39,30 @@ def _check_network(network: Any, data: bytes) -> None:
     assert sum(a.nbytes for a in (*network.biases, *network.weights)) <= len(data)
     with np.errstate(all="ignore"):  # parameters may be so large that outputs overflow
         assert network.outputs(np.zeros((1, sizes[0]))).shape == (1, sizes[-1])
+
+
+def lesson() -> tuple[np.ndarray, np.ndarray]:
+    """The data of the corpus's checkpoints."""
+    return np.array([[0.0, 1.0], [1.0, 0.0], [1.0, 1.0], [0.5, -1.0]]), np.array([0, 1, 0, 1])
+
+
+def learner(**options: Any) -> fastbp.Network:
+    """The network of the corpus's checkpoints."""
+    return fastbp.Network([2, 2], seed=0, engine="reference", **options)
+
+
+def _resume(path: Path) -> fastbp.Network:
+    """Go on from a checkpoint, an epoch further; the global random streams, which that sets, are put back."""
+    python, numpy = random.getstate(), np.random.get_state()
+    network = learner()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that it comes from another machine, which a test of the corpus may say
+            network.fit(*lesson(), epochs=3, batch_size=2, optimizer=fastbp.Adam(0.01), resume=path, verbose=False)
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+    return network
 
 
 def _check_idx(array: np.ndarray, data: bytes) -> None:
@@ -75,10 +99,11 @@ def sealed(data: bytes) -> bytes | None:
 
 
 TARGETS = {
-    "model": Target(".model", fastbp.load, _check_network, ("fastbp.modelfile", "fastbp.models"), sealed),
-    "idx": Target(".idx", datafiles.read_idx, _check_idx, ("fastbp.datafiles",)),
-    "csv": Target(".csv", datasets.read_csv, _check_csv, ("fastbp.tables", "fastbp.datafiles")),
-    "npz": Target(".npz", datasets.read_npz, _check_table, ("fastbp.tables", "fastbp.datafiles")),
+    "model": Target(".model", fastbp.load, _check_network, sealed),
+    "checkpoint": Target(".checkpoint", _resume, _check_network, sealed),
+    "idx": Target(".idx", datafiles.read_idx, _check_idx),
+    "csv": Target(".csv", datasets.read_csv, _check_csv),
+    "npz": Target(".npz", datasets.read_npz, _check_table),
 }
 
 
