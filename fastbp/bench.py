@@ -198,9 +198,9 @@ def measure(
 ) -> Benchmark:
     """Time a mini-batch of this network in every engine that can run it, its bare products, and the machine.
 
-    The data are Gaussian, with a share of `density` that is not zero. threads: the most that BLAS may use, by default
-    all cores this process may use; small products take one, as in training. samples: of each thing. `say` is told what
-    happens. The network is left as it is.
+    The data are Gaussian, with a share of `density` that is not zero. threads: the most that an engine may use, by
+    default all cores this process may use; small products take one, as in training. samples: of each thing. `say` is
+    told what happens. The network is left as it is.
 
     Raises ValueError or TypeError for a batch size, density, number of threads or of samples that is none.
     """
@@ -281,7 +281,6 @@ def _engines(
     """A subject and a maker of its result for each engine, and why some are left out."""
     built, m = network.architecture, plan.batch_size
     theta, rows = network._theta(), np.random.default_rng(1).permutation(len(examples))
-    n_threads = {"reference": 1, "fused": 1, "matrix": _product_threads(built, m, count)}
     subjects: list[Subject] = []
     makers: list[Callable[[tuple[float, ...]], EngineTiming]] = []
     left_out = {}
@@ -295,12 +294,14 @@ def _engines(
             continue
         say(f"{name}: loading, or compiling for the first time")
         began = time.perf_counter()
-        engine = engines.create(name, built, theta, examples, m)
-        run = partial(_train, engine, rows, m)
-        run(1)
+        with threads.limited_to(count):
+            engine = engines.create(name, built, theta, examples, m)
+            run = partial(_train, engine, rows, m)
+            run(1)
         first = time.perf_counter() - began
-        subjects.append(Subject(name, n_threads[name], run, partial(engine.restore_state, engine.save_state())))
-        makers.append(partial(EngineTiming, threads=n_threads[name], name=name, first=first, predicted=predicted))
+        n_threads = _product_threads(built, m, count) if name == "matrix" else getattr(engine, "threads", 1)
+        subjects.append(Subject(name, n_threads, run, partial(engine.restore_state, engine.save_state())))
+        makers.append(partial(EngineTiming, threads=n_threads, name=name, first=first, predicted=predicted))
     return subjects, makers, left_out
 
 
@@ -400,7 +401,7 @@ def _repeats(subject: Subject) -> int:
 def _sample(subject: Subject, count: int) -> tuple[float, float]:
     """(seconds, seconds in which the thread ran) for so many repetitions."""
     subject.reset()
-    with threads.at_most(subject.threads):
+    with threads.at_most(subject.threads), threads.limited_to(subject.threads):
         worked, began = time.thread_time(), time.perf_counter()
         subject.run(count)
         wall = time.perf_counter() - began

@@ -685,7 +685,7 @@ def bench(
     ] = 1.0,
     threads: Annotated[
         int | None,
-        option(TRAINING, "--threads", "N", "The most that BLAS may use.", "all cores", callback=_at_least(1)),
+        option(TRAINING, "--threads", "N", "The most that an engine may use.", "all cores", callback=_at_least(1)),
     ] = None,
     samples: Annotated[
         int, option(TRAINING, "--samples", "N", "Of each figure; the median is shown.", "7", callback=_at_least(1))
