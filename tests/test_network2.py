@@ -15,9 +15,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from docs_blocks import python_blocks
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from naive_book2 import NaiveBook2, NaiveCrossEntropy, NaiveQuadratic, sigma, unit
+from numba.core.config import DISABLE_JIT
 from stories import (
     Pairs,
     assert_same_parameters,
@@ -806,6 +808,20 @@ def test_whatever_a_file_holds_it_is_a_network_or_refused(tmp_path_factory: Any,
     assert [w.shape for w in net.weights] == shapes and all(np.isfinite(w).all() for w in net.weights)
     assert [b.shape for b in net.biases] == [(n, 1) for n in net.sizes[1:]]
     assert net.feedforward(np.zeros((net.sizes[0], 1))).shape == (net.sizes[-1], 1)
+
+
+# --- the page -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(DISABLE_JIT, reason="too slow without compiled kernels")
+def test_the_examples_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    namespace: dict[str, Any] = {}
+    lines = printed(
+        lambda: [block.run(namespace) for block in python_blocks(Path(__file__).parents[1] / "docs" / "network2.md")]
+    )
+    assert namespace["evaluation_accuracy"][-1] >= 330 and lines[0] == "Epoch 0 training complete"
+    assert (tmp_path / "net.json").exists()
 
 
 # --- MNIST --------------------------------------------------------------------------------------------------
