@@ -16,7 +16,8 @@ from typer.testing import CliRunner
 
 from fastbp.cli import app
 from fastbp.theirs import TheirCodeError, find
-from fastbp.verify import Report, verify
+from fastbp.verdict import Report
+from fastbp.verify import verify
 
 HERE = Path(__file__).parent
 CHAPTER_2, CHAPTER_3 = ((HERE / name).read_text() for name in ("naive_book.py", "naive_book2.py"))
