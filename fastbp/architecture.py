@@ -29,8 +29,8 @@ class Architecture:
 
     @property
     def compilable(self) -> bool:
-        """True if the compiled kernels know every activation: none is a user's own function."""
-        return all(f.code is not None for f in (*self.activations, *self.neurons.values()))
+        """True if the compiled kernels know every activation and the cost: none is a user's own function."""
+        return self.cost.code >= 0 and all(f.code is not None for f in (*self.activations, *self.neurons.values()))
 
     def f(self, l: int, z: Any) -> Any:
         """A^l = σ_l(Z^l) for the rows of z, (m, n_l); l counts as in the book."""

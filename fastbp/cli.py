@@ -22,7 +22,12 @@ if TYPE_CHECKING:
     from fastbp import commands
     from fastbp.checkpoint import Checkpoint
 
-FAILED, INTERRUPTED, PIPE_CLOSED = 2, 130, 141  # the last two as a shell reports a process that a signal ended
+DIFFERENT, FAILED, INTERRUPTED, PIPE_CLOSED = (
+    1,
+    2,
+    130,
+    141,
+)  # the last two as a shell reports a process that a signal ended
 
 
 class _ExamplesAsWritten:
@@ -713,6 +718,41 @@ def bench(
         dtype=dtype.value,
     )
     commands.show_bench(shape, commands.BenchOptions(batch_size, density, threads, samples, as_json, plot))
+
+
+@app.command(
+    cls=Command,
+    epilog=examples(
+        ("your own network.py or network2.py, on the digits", "fastbp verify network.py"),
+        ("on MNIST, from other random numbers", "fastbp verify network.py --data mnist --seed 1"),
+    ),
+)
+def verify(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Python file with your class Network. It is run.")],
+    data: Annotated[str, option(DATA, "--data", "DATA", "digits (built in) or mnist.", "digits")] = "digits",
+    download: DownloadOption = False,
+    hidden: Annotated[
+        Sizes | None,
+        option(NETWORK, "--hidden", "N,…", "The hidden layers: 30, or 100,50.", "30,20", parser=read_sizes),
+    ] = None,
+    epochs: Annotated[
+        int, option(TRAINING, "--epochs", "N", "Times to go through the data.", "3", callback=_at_least(1))
+    ] = 3,
+    seed: Annotated[
+        int, option(TRAINING, "--seed", "N", "Of the first weights and the order.", "0", callback=_at_least(0))
+    ] = 0,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Run your own copy of the book's class beside ours: where they part, by how much, and how fast.
+
+    FILE is run as a program of yours. The exit code is 1 if the two part.
+    """
+    from fastbp import commands
+
+    sizes = [30, 20] if hidden is None else hidden.values
+    if not commands.verify_file(file, data, sizes, epochs, seed, download, as_json):
+        raise typer.Exit(DIFFERENT)
 
 
 @app.command(cls=Command, epilog=examples((None, "fastbp info"), (None, "fastbp info --json")))

@@ -477,6 +477,25 @@ def _as_lines(predictions: np.ndarray) -> str:
     return text.getvalue()
 
 
+# --- verify
+
+
+def verify_file(
+    path: Path, data: str, hidden: list[int], epochs: int, seed: int, download: bool, as_json: bool
+) -> bool:
+    """Compare a user's own copy of the book's class with ours; True if they are the same."""
+    from fastbp.verify import verify
+
+    if not as_json:
+        print(f"running {path}, a program of yours", flush=True)
+    report = verify(path, data=data, hidden=hidden, epochs=epochs, seed=seed, download=download)
+    if as_json:
+        write_json({"same": report.same, **asdict(report), "speed_up": report.speed_up})
+    else:
+        print(report)
+    return report.same
+
+
 # --- plan, bench and info
 
 

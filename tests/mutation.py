@@ -39,6 +39,7 @@ MODULES = {
     "safefile": ("test_container", "test_models", "test_environment"),
     "models": ("test_models", "test_fuzz"),
     "checkpoint": ("test_checkpoint", "test_fuzz"),
+    "book/jsonfile": ("test_network2", "test_fuzz"),
     "statetree": ("test_statetree", "test_checkpoint"),
 }
 

@@ -5,6 +5,7 @@ import os
 import re
 import select
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -29,7 +30,7 @@ from fastbp.engines import NAMES
 from fastbp.initializers import SCALES
 
 ROOT = Path(__file__).parent.parent
-COMMANDS = ("train", "replay", "evaluate", "predict", "plan", "bench", "info")
+COMMANDS = ("train", "replay", "evaluate", "predict", "plan", "bench", "verify", "info")
 KINDS = ("setosa", "versicolor", "virginica")
 # Small enough for the plain engine, which needs no compiler.
 QUICK = ("--engine", "reference", "--epochs", "3")
@@ -97,6 +98,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_rows(tmp_path / "new.csv", X[::10], names)
     X, price = houses()
     write_rows(tmp_path / "houses.csv", np.column_stack([X, price]), "area,rooms,age,price")
+    shutil.copy(Path(__file__).parent / "naive_book.py", tmp_path / "network.py")
     digits = datasets.load_digits()
     np.savez(
         tmp_path / "digits.npz",

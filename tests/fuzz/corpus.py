@@ -15,6 +15,7 @@ import numpy as np
 
 import fastbp
 from fastbp import checkpoint
+from fastbp.book import network2
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
@@ -28,6 +29,7 @@ def write(corpus: Path) -> None:
         (corpus / name).mkdir(parents=True, exist_ok=True)
     _models(corpus / "model")
     _checkpoints(corpus / "checkpoint")
+    _network2(corpus / "network2")
     _idx(corpus / "idx")
     _csv(corpus / "csv")
     _npz(corpus / "npz")
@@ -63,6 +65,15 @@ def _checkpoints(folder: Path) -> None:
         )  # fmt: skip
     for name, content in (("begin", kept[0]), ("middle", kept[1]), ("end", kept[-1])):
         (folder / f"{name}.checkpoint").write_bytes(content)
+
+
+def _network2(folder: Path) -> None:
+    for name, cost in (("quadratic", network2.QuadraticCost), ("cross-entropy", network2.CrossEntropyCost)):
+        np.random.seed(0)
+        network2.Network([2, 3, 2], cost).save(folder / f"{name}.json")
+    (folder / "whole.json").write_text(
+        '{"sizes": [1, 1], "weights": [[[2]]], "biases": [[[-1e-3]]], "cost": "CrossEntropyCost"}'
+    )
 
 
 def _idx(folder: Path) -> None:

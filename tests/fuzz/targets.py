@@ -18,6 +18,7 @@ import numpy as np
 
 import fastbp
 from fastbp import datafiles, datasets
+from fastbp.book import network2
 from fastbp.errors import FastbpError
 
 CORPUS = Path(__file__).parent.parent / "corpus"
@@ -65,6 +66,14 @@ def _resume(path: Path) -> fastbp.Network:
     return network
 
 
+def _check_network2(network: Any, data: bytes) -> None:
+    sizes = network.sizes
+    assert [w.shape for w in network.weights] == list(zip(sizes[1:], sizes[:-1], strict=True))
+    assert [b.shape for b in network.biases] == [(n, 1) for n in sizes[1:]]
+    assert all(a.dtype == np.float64 and np.isfinite(a).all() for a in (*network.biases, *network.weights))
+    assert sum(a.size for a in (*network.biases, *network.weights)) <= len(data)
+
+
 def _check_idx(array: np.ndarray, data: bytes) -> None:
     assert array.dtype.kind in "uif" and array.dtype.isnative
     assert array.nbytes <= datafiles.DEFLATE_RATIO * len(data)
@@ -101,6 +110,7 @@ def sealed(data: bytes) -> bytes | None:
 TARGETS = {
     "model": Target(".model", fastbp.load, _check_network, sealed),
     "checkpoint": Target(".checkpoint", _resume, _check_network, sealed),
+    "network2": Target(".json", network2.load, _check_network2),
     "idx": Target(".idx", datafiles.read_idx, _check_idx),
     "csv": Target(".csv", datasets.read_csv, _check_csv),
     "npz": Target(".npz", datasets.read_npz, _check_table),
