@@ -101,7 +101,7 @@ def vector_code(plain: Callable[..., Any]) -> Callable[..., Any]:
     DELTA_AT,  # the same for Δ^l
     WEIGHT_AT,  # where W^l begins in packed, an (n_{l-1}, padded n_l) block
     BIAS_AT,  # where b^l begins in packed
-    TURNED_AT,  # where the work space has room for Wᵀ, an (n_l, padded n_{l-1}) block
+    TURNED_AT,  # where the work space has room for Wᵀ, a (padded n_l, padded n_{l-1}) block
     ACTIVATION,  # the code of σ_l
 ) = range(10)
 
@@ -493,6 +493,55 @@ def _vector_scatter_panel(typingctx, w, w_at, d, d_at, indptr, indices, values, 
                 compressed.for_row(i, entry)
 
         e.one_or_two(vectors, panel)
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+def _plain_turn_panel(
+    turned: np.ndarray, turned_at: int, w: np.ndarray, w_at: int, w_jump: int, zeros: np.ndarray, zeros_at: int,
+    rows: int, columns: int,
+) -> None:  # fmt: skip
+    panel = 2 * VECTOR_BYTES // w.itemsize
+    for j in range(columns):
+        at = w_at + j // panel * w_jump + j % panel
+        row = turned[turned_at + j * panel : turned_at + (j + 1) * panel]
+        row[:rows], row[rows:] = w[at : at + rows * panel : panel], 0
+
+
+@vector_code(_plain_turn_panel)
+def _vector_turn_panel(typingctx, turned, turned_at, w, w_at, w_jump, zeros, zeros_at, rows, columns):
+    i = types.intp
+    signature = types.void(turned, i, w, i, i, zeros, i, i, i)
+
+    def codegen(context, builder, signature, args):
+        turned, turned_at, w, w_at, w_jump, zeros, zeros_at, rows, columns = args
+        e = _Emitter(context, builder, signature.args[0].dtype)
+        turned, w = e.pointer(signature.args[0], turned, turned_at), e.pointer(signature.args[2], w, w_at)
+        zeros = e.pointer(signature.args[5], zeros, zeros_at)
+        strips = builder.sdiv(e.plus(columns, e.lanes - 1), e.integer(e.lanes))
+
+        def pick(x: Any, y: Any, lanes: list[int]) -> Any:
+            return builder.shuffle_vector(x, y, ir.Constant(ir.VectorType(ir.IntType(32), e.lanes), lanes))
+
+        with e.loop(e.integer(0), strips) as strip:
+            j = e.times(strip, e.lanes)
+            w_j = e.at(
+                e.at(w, e.times(builder.sdiv(j, e.integer(e.panel)), w_jump)), builder.srem(j, e.integer(e.panel))
+            )
+            for first in (0, e.lanes):
+                block = []
+                for k in range(first, first + e.lanes):
+                    there = builder.icmp_signed("<", e.integer(k), rows)
+                    block.append(e.load(builder.select(there, e.at(w_j, k * e.panel), zeros)))
+                # swap the off-diagonal halves of blocks of 2 x 2, then 4 x 4, … numbers
+                for half in (2**power for power in range(e.lanes.bit_length() - 1)):
+                    for k in (k for k in range(e.lanes) if not k & half):
+                        x, y, lanes = block[k], block[k + half], range(e.lanes)
+                        block[k] = pick(x, y, [t if not t & half else e.lanes + t - half for t in lanes])
+                        block[k + half] = pick(x, y, [t + half if not t & half else e.lanes + t for t in lanes])
+                for k, row in enumerate(block):
+                    e.store(row, e.at(turned, e.plus(e.times(e.plus(j, k), e.panel), first)))
         return context.get_dummy_value()
 
     return signature, codegen
@@ -1257,17 +1306,11 @@ def transpose(shape, packed, work, l, first, last):
     _compile_once()
     layers, panel = shape.layers, shape.panel
     n, below, w_at = layers[l, SIZE], layers[l - 1, SIZE], layers[l, WEIGHT_AT]
-    for g in range(first, last):
-        k0, turned_at = g * panel, layers[l, TURNED_AT] + g * panel * n
-        width = min(panel, below - k0)
-        for j0 in range(0, n, panel):  # block by block, which stay in the cache
-            block_at = w_at + j0 * below + k0 * panel
-            for j in range(j0, min(j0 + panel, n)):
-                turned = work[turned_at + j * panel : turned_at + (j + 1) * panel]
-                for k in range(width):
-                    turned[k] = packed[block_at + k * panel + j - j0]
-                for k in range(width, panel):
-                    turned[k] = work.dtype.type(0)
+    for k in range(first * panel, last * panel, panel):
+        turned_at = layers[l, TURNED_AT] + k * layers[l, PADDED]
+        _vector_turn_panel(
+            work, turned_at, packed, w_at + k * panel, panel * below, work, shape.zeros_at, min(panel, below - k), n
+        )
 
 
 @compiled
@@ -1454,7 +1497,7 @@ def propagate_error(shape, packed, work, l, m, me, threads):
                     min(panel, n - k), above,
                 )  # fmt: skip
         else:
-            offset, turned_at = part.first_row * panel, layers[l + 1, TURNED_AT] + k * next_n
+            offset, turned_at = part.first_row * panel, layers[l + 1, TURNED_AT] + k * layers[l + 1, PADDED]
             forward_panel(
                 work, delta_at + k * m + offset, work, next_at + offset, panel * m, work, turned_at,
                 work, shape.zeros_at, part.last_row - part.first_row, 2, next_n,

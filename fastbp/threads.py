@@ -102,16 +102,17 @@ class Pace:
     """Finds out by the clock how many threads are faster, one or `most`, and keeps finding out.
 
     Threads that wait for each other at every mini-batch need a core each: where another program takes one of them, a
-    mini-batch of 10 µs was seen to take 100. So short pieces of the work are tried both ways, now and then again. What
-    is computed does not depend on it, only when it is done.
+    mini-batch of 10 µs was seen to take 100, one of 2 ms no longer than alone. So short pieces of the work are tried
+    both ways, now and then again. What is computed does not depend on it, only when it is done.
     """
 
     # Seconds of a piece, by the faster way: starting threads takes 0.1 ms, which a trial must not mistake for slowness.
     TRIAL, PIECE = 0.004, 0.02
     SOONEST, LATEST = 0.5, 10.0  # seconds between two trials of what was slower
 
-    def __init__(self, most: int) -> None:
-        self.most = most
+    def __init__(self, most: int, sure: bool = False) -> None:
+        """With `sure`, all threads always: no trials."""
+        self.most, self._by_clock = most, most > 1 and not sure
         self._seconds: dict[int, float] = {}  # of the last piece, for one unit of work, by number of threads
         self._wait, self._waited = self.SOONEST, 0.0
 
@@ -119,13 +120,13 @@ class Pace:
         """(first, last, threads) of pieces that cover 0 … total - 1; the caller does each before it asks on."""
         done = 0
         while done < total:
-            threads, seconds = self._choose()
+            threads, seconds = self._choose() if self._by_clock else (self.most, 0.0)
             last = total
-            if self.most > 1:
+            if self._by_clock:
                 last = min(total, done + max(1, int(seconds / min(self._seconds.values(), default=seconds))))
             began = time.perf_counter()
             yield done, last, threads
-            if self.most > 1:
+            if self._by_clock:
                 self._note(threads, time.perf_counter() - began, last - done)
             done = last
 

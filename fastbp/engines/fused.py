@@ -48,9 +48,7 @@ class FusedEngine:
         kernels.pack(self.shape, theta, self.packed)
         memory = optimizer.remember(self.packed.size, dtype)
         gradient = aligned_zeros(self.packed.size if optimizer.code or regularization.l1 else 0, dtype)
-        self.pace, self.prediction_pace = (
-            threads.Pace(plan.most_threads(architecture, rows)) for rows in (batch_size, PREDICTION_BLOCK)
-        )
+        self.pace, self.prediction_pace = plan.pace(architecture, batch_size), plan.pace(architecture, PREDICTION_BLOCK)
         self.steps = kernels.Steps(
             optimizer.code,
             np.array(optimizer.coefficients),
@@ -184,7 +182,7 @@ def layout(architecture: Architecture, rows: int, dropping: bool = False) -> tup
             at += rows * p
         if l > 1:
             layers[l, kernels.TURNED_AT] = at
-            at += padded[l - 1] * sizes[l]
+            at += padded[l - 1] * p
     zeros_at, spare_at, at = at, at + panel, 0
     for l in range(1, len(sizes)):
         layers[l, kernels.WEIGHT_AT] = at
