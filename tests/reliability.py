@@ -121,7 +121,7 @@ ROWS = (
         "two threads fit two networks at once",
         "both learn what each learns alone, bit for bit",
         (
-            "threads::test_networks_in_many_threads_learn_what_each_learns_alone",
+            "at_once::test_networks_in_many_threads_learn_what_each_learns_alone",
             "engines::test_other_threads_change_no_bit",
             "processes::test_ctrl_c_while_compiling_and_two_threads_that_compile",
         ),
@@ -132,7 +132,7 @@ ROWS = (
         (
             "processes::test_workers_train_what_one_process_trains",
             "processes::test_a_pickle_is_the_same_network_and_goes_on_with_the_same_numbers",
-            "threads::test_a_fork_after_a_fit_can_train_even_if_a_thread_held_the_lock",
+            "at_once::test_a_fork_after_a_fit_can_train_even_if_a_thread_held_the_lock",
         ),
     ),
     Row(
@@ -214,7 +214,7 @@ ROWS = (
         (
             "bench::test_threads", "processes::test_blas_in_joblib_s_workers_keeps_to_their_share",
             "processes::test_pools_are_as_they_were_after_a_run",
-            "threads::test_pools_are_put_back_by_the_last_of_two_that_overlap",
+            "at_once::test_pools_are_put_back_by_the_last_of_two_that_overlap",
         ),
     ),
 )  # fmt: skip
