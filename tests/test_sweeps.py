@@ -396,6 +396,10 @@ def test_resuming_trains_only_what_is_missing_and_what_failed(tmp_path, monkeypa
     assert trained == []
     sweep(grid=GRID, output=path, resume=True, keep_models=tmp_path)
     assert sorted(trained) == [0, 1, 2, 3], "their models were not kept"
+    trained.clear()
+    (tmp_path / "network-0002.safetensors").unlink()
+    result = sweep(grid=GRID, output=path, resume=True, keep_models=tmp_path)
+    assert trained == [2] and all(fastbp.load(row["model"]) for row in result)
 
 
 DIFFERENT = {
@@ -589,10 +593,12 @@ def test_a_mean_is_printed_as_far_as_its_error_goes(mean, text):
 
 def test_csv_json_and_frame_hold_every_network(tmp_path):
     result = rows()
+    result.rows[1]["model"] = "network-0001.safetensors"
     result.to_csv(tmp_path / "rows.csv")
     with open(tmp_path / "rows.csv", newline="", encoding="utf-8") as file:
         lines = list(csv.DictReader(file))
     assert [line["sizes"] for line in lines] == ["4-2"] * 3 + ["4-3-2"] * 2
+    assert [line["model"] for line in lines[:2]] == ["", "network-0001.safetensors"]
     assert lines[1]["validation_score"] == "0.9" and lines[4]["validation_score"] == "" and lines[4]["seed"] == "1"
     result.to_json(tmp_path / "rows.json")
     document = json.loads((tmp_path / "rows.json").read_text())
