@@ -48,7 +48,7 @@ def _compressed(dtype: np.dtype, rows: int) -> tuple[np.ndarray, kernels.Data]:
     X = rng.random((rows, N_IN)).astype(dtype) * (rng.random((rows, N_IN)) < DENSITY)
     indptr = np.concatenate([[0], np.cumsum(np.count_nonzero(X, axis=1))])
     labels = np.empty(0, np.int64)
-    return X, kernels.Data(none, indptr, np.nonzero(X)[1].astype(np.int32), X[X != 0], none, labels)
+    return X, kernels.Data(none, indptr, np.nonzero(X)[1].astype(np.int32), X[X != 0], none, labels, none)
 
 
 def product_forward(dtype: np.dtype) -> Case:

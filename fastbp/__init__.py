@@ -16,31 +16,57 @@ _HOMES = {
     "Adam": "optimizers",
     "AdamW": "optimizers",
     "RMSprop": "optimizers",
+    "Constant": "schedules",
+    "Cosine": "schedules",
+    "Exponential": "schedules",
+    "HalveWhenStuck": "schedules",
+    "Schedule": "schedules",
+    "Step": "schedules",
+    "WarmUp": "schedules",
+    "CSVLog": "callbacks",
+    "Callback": "callbacks",
+    "JSONLog": "callbacks",
+    "ModelCheckpoint": "callbacks",
+    "EarlyStopping": "stopping",
+    "LBFGS": "lbfgs",
     "History": "history",
     "SweepResult": "sweeps",
     "sweep": "sweeps",
     "Plan": "engines.plan",
     "plan": "engines.plan",
+    "Checkpoint": "checkpoint",
+    "MiniBatch": "replaying",
+    "replay": "replaying",
+    "CheckpointError": "errors",
     "DivergenceError": "errors",
     "FastbpError": "errors",
     "ModelFileError": "errors",
     "DataFileError": "errors",
     "datasets": "",
+    "diagnostics": "",
 }
 
 __all__ = ["__version__", *_HOMES]
 
 if TYPE_CHECKING:
     from fastbp import datasets as datasets
+    from fastbp import diagnostics as diagnostics
     from fastbp.activations import sigmoid as sigmoid
     from fastbp.activations import sigmoid_prime as sigmoid_prime
+    from fastbp.callbacks import Callback as Callback
+    from fastbp.callbacks import CSVLog as CSVLog
+    from fastbp.callbacks import JSONLog as JSONLog
+    from fastbp.callbacks import ModelCheckpoint as ModelCheckpoint
+    from fastbp.checkpoint import Checkpoint as Checkpoint
     from fastbp.engines.plan import Plan as Plan
     from fastbp.engines.plan import plan as plan
+    from fastbp.errors import CheckpointError as CheckpointError
     from fastbp.errors import DataFileError as DataFileError
     from fastbp.errors import DivergenceError as DivergenceError
     from fastbp.errors import FastbpError as FastbpError
     from fastbp.errors import ModelFileError as ModelFileError
     from fastbp.history import History as History
+    from fastbp.lbfgs import LBFGS as LBFGS
     from fastbp.network import Network as Network
     from fastbp.network import load as load
     from fastbp.optimizers import SGD as SGD
@@ -48,6 +74,16 @@ if TYPE_CHECKING:
     from fastbp.optimizers import Adam as Adam
     from fastbp.optimizers import AdamW as AdamW
     from fastbp.optimizers import RMSprop as RMSprop
+    from fastbp.replaying import MiniBatch as MiniBatch
+    from fastbp.replaying import replay as replay
+    from fastbp.schedules import Constant as Constant
+    from fastbp.schedules import Cosine as Cosine
+    from fastbp.schedules import Exponential as Exponential
+    from fastbp.schedules import HalveWhenStuck as HalveWhenStuck
+    from fastbp.schedules import Schedule as Schedule
+    from fastbp.schedules import Step as Step
+    from fastbp.schedules import WarmUp as WarmUp
+    from fastbp.stopping import EarlyStopping as EarlyStopping
     from fastbp.sweeps import SweepResult as SweepResult
     from fastbp.sweeps import sweep as sweep
 

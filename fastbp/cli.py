@@ -20,6 +20,7 @@ from fastbp import __version__
 
 if TYPE_CHECKING:
     from fastbp import commands
+    from fastbp.checkpoint import Checkpoint
 
 FAILED, INTERRUPTED, PIPE_CLOSED = 2, 130, 141  # the last two as a shell reports a process that a signal ended
 
@@ -75,6 +76,10 @@ def _end(code: int, message: str, error: BaseException, ctx: typer.Context) -> t
 _IN_SHELL_WORDS = (
     ("header=True or header=False settles it", "--header yes or --header no settles it"),
     (" (or labelled=False)", ""),
+    (
+        "Give what the first call of fit was given, or start anew without resume",
+        "Give the options of the first command",
+    ),
     ("header=False says there are none; give an index", "--header no says there are none; give a number"),
 )
 
@@ -147,6 +152,12 @@ class Engine(StrEnum):
     fused = "fused"
 
 
+class ScheduleKind(StrEnum):
+    constant = "constant"
+    cosine = "cosine"
+    halve = "halve"
+
+
 class Dtype(StrEnum):
     float64 = "float64"
     float32 = "float32"
@@ -175,6 +186,29 @@ def read_sizes(text: str) -> Sizes:
     if min(sizes) < 1:
         raise typer.BadParameter(f"{text!r}: every layer needs at least one neuron")
     return Sizes(sizes)
+
+
+@dataclass(frozen=True)
+class Every:
+    """How often to write a checkpoint: every so many "epochs", "batches" or "seconds"."""
+
+    count: float = 1
+    unit: str = "epochs"
+
+
+_UNITS = {"": "epochs", "epoch": "epochs", "epochs": "epochs", "batch": "batches", "batches": "batches", "s": "seconds"}
+
+
+def read_every(text: str) -> Every:
+    number = text.rstrip("abcdefghijklmnopqrstuvwxyz")
+    unit = _UNITS.get(text[len(number) :], "")
+    try:
+        count = float(number) if unit == "seconds" else int(number)
+    except ValueError:
+        count = 0
+    if not unit or not 0 < count < 1e9:
+        raise typer.BadParameter(f"{text!r} is not a number of epochs (2), mini-batches (500batches) or seconds (60s)")
+    return Every(count, unit)
 
 
 def read_names(text: str) -> Names:
@@ -237,6 +271,23 @@ TargetOption = Annotated[
 HeaderOption = Annotated[
     Header, option(DATA, "--header", "yes|no", "CSV: whether the first line names the columns.", "as it looks")
 ]
+TaskOption = Annotated[
+    Task, option(DATA, "--task", "KIND", "Learn labels (classify) or numbers (regress).", "as the target looks")
+]
+ValidationOption = Annotated[
+    float | None,
+    option(DATA, "--validation", "SHARE", "Of a file: the share of rows to hold out.", "0.2", callback=_share(0.9)),
+]
+ScalingOption = Annotated[
+    Scaling,
+    option(
+        DATA,
+        "--scaling",
+        "KIND",
+        "Of the features: standard (mean 0, deviation 1) or none.",
+        "bytes to 0 … 1, else standard",
+    ),
+]
 DownloadOption = Annotated[bool, flag(DATA, "--download", "Fetch MNIST (12 MB) if it is not here.")]
 ActivationOption = Annotated[
     Names | None,
@@ -273,24 +324,6 @@ BatchSizeOption = Annotated[
 JsonOption = Annotated[bool, flag(RESULT, "--json", "Print one JSON document and nothing else.")]
 DebugOption = Annotated[
     bool, flag(RESULT, "--debug", "Show the traceback of an error.", callback=_remember_debug, is_eager=True)
-]
-TaskOption = Annotated[
-    Task,
-    option(DATA, "--task", "KIND", "Learn labels (classify) or numbers (regress).", "as the target looks"),
-]
-ValidationOption = Annotated[
-    float | None,
-    option(DATA, "--validation", "SHARE", "Of a file: the share of rows to hold out.", "0.2", callback=_share(0.9)),
-]
-ScalingOption = Annotated[
-    Scaling,
-    option(
-        DATA,
-        "--scaling",
-        "KIND",
-        "Of the features: standard (mean 0, deviation 1) or none.",
-        "bytes to 0 … 1, else standard",
-    ),
 ]
 HiddenOption = Annotated[
     Sizes | None,
@@ -339,6 +372,8 @@ def root(
         ("MNIST, with the network of the book's chapter 1", "fastbp train --data mnist --download --dtype float32"),
         (None, "fastbp train --data mnist --sizes 784,30,10 --cost quadratic \\"),
         (None, "      --activation sigmoid --init normal --eta 3"),
+        ("a long run that survives a crash", "fastbp train --data mnist --checkpoint run.checkpoint --every 60s"),
+        (None, "fastbp train --data mnist --resume run.checkpoint"),
     ),
 )
 def train(
@@ -375,12 +410,50 @@ def train(
     lmbda: Annotated[
         float, option(TRAINING, "--lmbda", "X", "The book's L2 regularisation.", "0", callback=_at_least(0))
     ] = 0.0,
+    schedule: Annotated[
+        ScheduleKind,
+        option(TRAINING, "--schedule", "KIND", "Of the step size: cosine down to 0, or halved when stuck.", "constant"),
+    ] = ScheduleKind.constant,
+    patience: Annotated[
+        int | None,
+        option(
+            TRAINING,
+            "--patience",
+            "N",
+            "Stop after N epochs without a better score; keep the best.",
+            "all epochs",
+            callback=_at_least(1),
+        ),
+    ] = None,
+    dropout: Annotated[
+        float,
+        option(TRAINING, "--dropout", "SHARE", "Of hidden units left out at each step.", "0", callback=_share(0.9)),
+    ] = 0.0,
     seed: Annotated[
         int, option(TRAINING, "--seed", "N", "Of the first weights and the order.", "0", callback=_at_least(0))
     ] = 0,
     save: Annotated[Path | None, option(RESULT, "--save", "FILE", "Keep the network in a file.")] = None,
     plot: Annotated[
         Path | None, option(RESULT, "--plot", "FILE.png", "Draw cost and score by epoch (needs matplotlib).")
+    ] = None,
+    checkpoint: Annotated[
+        Path | None,
+        option(RESULT, "--checkpoint", "FILE", "Keep all of the run in a file, now and then, for --resume."),
+    ] = None,
+    every: Annotated[
+        Every | None,
+        option(
+            RESULT,
+            "--every",
+            "N",
+            "How often: epochs (2), mini-batches (500batches), seconds (60s).",
+            "1",
+            parser=read_every,
+        ),
+    ] = None,
+    resume: Annotated[
+        Path | None,
+        option(RESULT, "--resume", "FILE", "Go on from a checkpoint, to the same result as without the break."),
     ] = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
@@ -393,6 +466,8 @@ def train(
 
     if sizes is not None and hidden is not None:
         raise typer.BadParameter("--sizes gives all layers, --hidden the hidden ones; drop one of them")
+    if every is not None and checkpoint is None:
+        raise typer.BadParameter("--every says how often to write the file of --checkpoint; give that too")
     commands.train(
         _data(data, target, header, download),
         commands.NetworkOptions(
@@ -414,11 +489,25 @@ def train(
             batch_size=batch_size,
             eta=eta,
             lmbda=lmbda,
+            schedule=schedule.value,
+            patience=patience,
+            dropout=dropout,
             save=save,
             plot=plot,
             as_json=as_json,
+            checkpoint=None if checkpoint is None else _checkpoint(checkpoint, every or Every()),
+            resume=resume,
         ),
     )
+
+
+def _checkpoint(path: Path, every: Every) -> "Checkpoint":
+    from fastbp.checkpoint import Checkpoint
+
+    if every.unit == "seconds":
+        return Checkpoint(path, every_seconds=every.count)
+    count = int(every.count)
+    return Checkpoint(path, every_batches=count) if every.unit == "batches" else Checkpoint(path, every_epochs=count)
 
 
 def _data(name: str, target: str | None, header: Header, download: bool) -> "commands.DataOptions":
@@ -426,6 +515,47 @@ def _data(name: str, target: str | None, header: Header, download: bool) -> "com
 
     first_line = None if header is Header.auto else header is Header.yes
     return commands.DataOptions(name, target, first_line, download)
+
+
+@app.command(
+    cls=Command,
+    epilog=examples(
+        ("a run that keeps checkpoints, and one of its mini-batches", "fastbp train --checkpoint run.checkpoint"),
+        (None, "fastbp replay run.checkpoint --batch 12"),
+        ("with the data as train had them", "fastbp train --data iris.csv --checkpoint iris.checkpoint"),
+        (None, "fastbp replay iris.checkpoint --batch 3 --data iris.csv"),
+    ),
+)
+def replay(
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="CHECKPOINT", help="A file that fastbp train --checkpoint wrote.")
+    ],
+    batch: Annotated[
+        int, option(RESULT, "--batch", "K", "Which mini-batch of the epoch, from 1.", callback=_at_least(1))
+    ],
+    data: DataOption = "digits",
+    target: TargetOption = None,
+    header: HeaderOption = Header.auto,
+    task: TaskOption = Task.auto,
+    validation: ValidationOption = None,
+    scaling: ScalingOption = Scaling.auto,
+    download: DownloadOption = False,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Show one mini-batch of the epoch a checkpoint is in: its rows, their costs, the gradient of each layer.
+
+    Rows count from 0, among those that are trained on.
+    """
+    from fastbp import commands
+
+    commands.replay(
+        checkpoint,
+        _data(data, target, header, download),
+        commands.LessonOptions(task.value, validation, scaling.value),
+        batch,
+        as_json,
+    )
 
 
 @app.command(

@@ -13,15 +13,19 @@ from typing import Any
 import numpy as np
 
 import fastbp
-from fastbp import fitting, lessons, reports, sources
+from fastbp import lessons, replaying, reports, sources
 from fastbp.activations import as_activation
+from fastbp.checkpoint import Checkpoint
 from fastbp.engines.plan import density
 from fastbp.engines.plan import plan as make_plan
 from fastbp.errors import DivergenceError, FastbpError
+from fastbp.judging import Judge
 from fastbp.lessons import Lesson
 from fastbp.network import Network, load
 from fastbp.plainjson import plain
+from fastbp.schedules import Cosine, HalveWhenStuck, Schedule
 from fastbp.sources import Rows
+from fastbp.stopping import EarlyStopping
 
 # The training cost of a plot is judged on at most so many rows, spread evenly over the data.
 _SAMPLE = 10_000
@@ -60,6 +64,15 @@ class NetworkOptions:
 
 
 @dataclass(frozen=True)
+class LessonOptions:
+    """How rows become examples."""
+
+    task: str
+    validation: float | None
+    scaling: str
+
+
+@dataclass(frozen=True)
 class TrainOptions:
     """How to train it, and where to leave the result."""
 
@@ -70,9 +83,14 @@ class TrainOptions:
     batch_size: int
     eta: float | None
     lmbda: float
+    schedule: str
+    patience: int | None
+    dropout: float
     save: Path | None
     plot: Path | None
     as_json: bool
+    checkpoint: Checkpoint | None = None
+    resume: Path | None = None
 
 
 # --- train
@@ -87,6 +105,9 @@ def train(data: DataOptions, shape: NetworkOptions, options: TrainOptions) -> No
     network = _build(shape, rows, classes)
     lesson = lessons.prepare(rows, classes, network, options.validation, options.scaling)
     eta = _usual_eta(network, classes) if options.eta is None else options.eta
+    if lesson.held_out is None and (options.patience is not None or options.schedule == "halve"):
+        what = "--schedule halve" if options.patience is None else "--patience"
+        raise ValueError(f"{what} judges on rows held out; drop --validation 0")
     facts = {
         **_data_facts(rows, lesson, lessons.is_a_guess(rows, options.task)),
         **_network_facts(network),
@@ -94,16 +115,23 @@ def train(data: DataOptions, shape: NetworkOptions, options: TrainOptions) -> No
         "batch_size": options.batch_size,
         "eta": eta,
         "lmbda": options.lmbda,
+        "schedule": options.schedule,
+        "patience": options.patience,
+        "dropout": options.dropout,
         "seed": shape.seed,
     }
     if not options.as_json:
         reports.opening(facts)
     teller = _teller(network, lesson, options)
-    network.engine = _engine_for_once(network, lesson, options)
+    if options.resume is None:  # else the checkpoint says which engine
+        network.engine = _engine_for_once(network, lesson, options)
     try:
         history = network.fit(
-            lesson.X, lesson.y, epochs=options.epochs, batch_size=options.batch_size, eta=eta, lmbda=options.lmbda,
-            validation_data=lesson.held_out, callbacks=[teller], verbose=None if teller.with_bar else False,
+lesson.X, lesson.y, epochs=options.epochs, batch_size=options.batch_size, eta=_schedule(eta, options),
+            lmbda=options.lmbda, dropout=options.dropout, validation_data=lesson.held_out,
+            early_stopping=None if options.patience is None else EarlyStopping(patience=options.patience),
+            callbacks=[teller], verbose=None if teller.with_bar else False,
+            checkpoint=options.checkpoint, resume=options.resume,
         )  # fmt: skip
     except KeyboardInterrupt as interrupt:
         raise _wind_up(network, lesson, teller, options) from interrupt
@@ -113,6 +141,7 @@ def train(data: DataOptions, shape: NetworkOptions, options: TrainOptions) -> No
         network.engine = shape.engine
     lesson.finish(network)
     facts |= {"engine": history.engine, "result": _result(network, lesson), "history": teller.records}
+    facts |= {"ended": history.ended, "best_epoch": None if history.best_epoch is None else history.best_epoch + 1}
     if options.save is not None:
         network.save(options.save)
     if options.plot is not None:
@@ -128,6 +157,13 @@ def train(data: DataOptions, shape: NetworkOptions, options: TrainOptions) -> No
         reports.mistakes(rows.test[0], rows.test[1], network.predict(lesson.held_out[0]))
 
 
+def _schedule(eta: float, options: TrainOptions) -> float | Schedule:
+    """The step size as it shall change: not at all, down to 0 over the epochs, or halved when the score is stuck."""
+    if options.schedule == "cosine":
+        return Cosine(eta, options.epochs)
+    return HalveWhenStuck(eta) if options.schedule == "halve" else eta
+
+
 def _in_epochs_from_1(error: DivergenceError, eta: float) -> FastbpError:
     assert error.epoch is not None and error.batch is not None  # training says where
     return FastbpError(
@@ -138,9 +174,16 @@ def _in_epochs_from_1(error: DivergenceError, eta: float) -> FastbpError:
 
 def _check_destinations(data: DataOptions, options: TrainOptions) -> None:
     """What would spoil the end of a training is found before its beginning."""
-    for name, path in (("--save", options.save), ("--plot", options.plot)):
+    kept = None if options.checkpoint is None else Path(os.fsdecode(options.checkpoint.path))
+    paths = {"--save": options.save, "--plot": options.plot, "--checkpoint": kept}
+    for name, path in paths.items():
         if path is not None:
             _check_destination(name, path, Path(data.name))
+            twin = next((other for other in paths if other != name and paths[other] == path), None)
+            if twin is not None:
+                raise ValueError(f"{name} and {twin} both name {path}; choose another name for one of them")
+    if options.resume is not None and not options.resume.exists():
+        raise ValueError(f"there is no file {options.resume}; a checkpoint comes from --checkpoint {options.resume}")
     if options.plot is not None:
         from fastbp import plotting
 
@@ -239,21 +282,22 @@ def _teller(network: Network, lesson: Lesson, options: TrainOptions) -> reports.
     if options.plot is not None or lesson.held_out is None:
         some = slice(None, None, -(-len(lesson.X) // _SAMPLE))
         places = None if lesson.classes is None else np.arange(len(lesson.classes))
-        judge = fitting.Judge(network.architecture, lesson.X[some], lesson.y[some], "the training data", places)
+        judge = Judge(network.architecture, lesson.X[some], lesson.y[some], "the training data", places)
     return reports.Teller(options.epochs, lesson.classes is not None, judge, silent=options.as_json)
 
 
 def _wind_up(network: Network, lesson: Lesson, teller: reports.Teller, options: TrainOptions) -> Stopped:
     """After Ctrl-C: what was learned goes where the user wanted it."""
     done = len(teller.records)
-    if not done:
-        return Stopped("stopped before the first epoch was over; nothing was saved")
-    what = f"stopped after {done} of {options.epochs} epochs"
-    if options.save is None:
-        return Stopped(what)
-    lesson.finish(network)
-    network.save(options.save)
-    return Stopped(f"{what}; the network so far is in {options.save}")
+    what = f"stopped after {done} of {options.epochs} epochs" if done else "stopped before the first epoch was over"
+    kept = None if options.checkpoint is None else Path(os.fsdecode(options.checkpoint.path))
+    if options.save is not None and done:
+        lesson.finish(network)
+        network.save(options.save)
+        what += f"; the network so far is in {options.save}"
+    if kept is not None and kept.exists():
+        return Stopped(f"{what}; the same command with --resume {kept} goes on")
+    return Stopped(what if done else f"{what}; nothing was saved")
 
 
 def _data_facts(rows: Rows, lesson: Lesson, guessed: bool) -> dict[str, Any]:
@@ -289,13 +333,37 @@ def _result(network: Network, lesson: Lesson) -> dict[str, Any]:
 
 def _judge(network: Network, X: np.ndarray, y: np.ndarray, name: str) -> dict[str, Any]:
     """Score and cost on scaled inputs and raw targets; and what people count: right answers, or the typical error."""
-    cost, score = fitting.Judge(network.architecture, X, y, name, network.classes_).judge_network(network)
+    cost, score = Judge(network.architecture, X, y, name, network.classes_).judge_network(network)
     found: dict[str, Any] = {"examples": len(y), "score": score, "cost": cost}
     if network.classes_ is not None:
         return found | {"correct": round(score * len(y))}
     error = network.predict(X).astype(np.float64) - y
     with np.errstate(over="ignore"):
         return found | {"rms_error": np.sqrt(np.mean(np.square(error), axis=0))}
+
+
+# --- replay
+
+
+def replay(checkpoint: Path, data: DataOptions, lesson: LessonOptions, batch: int, as_json: bool) -> None:
+    """Show one mini-batch of the epoch a checkpoint is in, on the data and with the options that train had."""
+    if not checkpoint.exists():
+        raise ValueError(f"there is no file {checkpoint}; a checkpoint comes from fastbp train --checkpoint")
+    built = replaying.architecture_in(checkpoint)
+    rows = data.read()
+    classes = lessons.labels_of(rows, lesson.task)
+    network = Network(
+        list(built.sizes), output=built.activations[-1].name, cost=built.cost.name, dtype=built.dtype, seed=0
+    )
+    prepared = lessons.prepare(rows, classes, network, lesson.validation, lesson.scaling)
+    epoch = replaying.open_epoch(checkpoint, prepared.X, prepared.y)
+    if not 1 <= batch <= epoch.n_batches:
+        raise ValueError(f"--batch {batch}: epoch {epoch.number + 1} has the mini-batches 1 to {epoch.n_batches}")
+    found = epoch.show(batch - 1)
+    if as_json:
+        write_json({"checkpoint": checkpoint, "data": rows.name, **found.facts(first=1)})
+    else:
+        print(found.page(first=1))
 
 
 # --- evaluate and predict

@@ -46,13 +46,15 @@ class Shared:
 class Examples:
     """Checked examples: X (n, n_1) C-contiguous, or scipy CSR; and their targets, Y (n, n_L) or labels (n,) int64.
 
-    X and Y may be in another dtype than the network's (bytes, say); whoever computes with them converts. `shared`
-    tells where X came from, if other fits train on it too.
+    X and Y may be in another dtype than the network's (bytes, say); whoever computes with them converts. `weights`,
+    (n,) float64, say how many times each example counts; None for once each. `shared` tells where X came from, if other
+    fits train on it too.
     """
 
     X: Any
     Y: np.ndarray | None = None
     labels: np.ndarray | None = None
+    weights: np.ndarray | None = None
     shared: Shared | None = None
 
     def __len__(self) -> int:
@@ -64,6 +66,16 @@ class Examples:
             self.X[first:last],
             None if self.Y is None else self.Y[first:last],
             None if self.labels is None else self.labels[first:last],
+            None if self.weights is None else self.weights[first:last],
+        )
+
+    def take(self, rows: np.ndarray) -> "Examples":
+        """The examples of these rows, copied."""
+        return Examples(
+            self.X[rows],
+            None if self.Y is None else self.Y[rows],
+            None if self.labels is None else self.labels[rows],
+            None if self.weights is None else self.weights[rows],
         )
 
     def inputs_as(self, form: str, dtype: np.dtype, make: Callable[[], Any]) -> Any:
@@ -102,6 +114,20 @@ def as_inputs(X: Any, n_in: int, dtype: np.dtype, name: str = "X") -> Any:
         raise ValueError(f"{name} must be a matrix with one example a row, got shape {array.shape}; {hint}")
     _check_columns(array.shape, n_in, name)
     return cast(array, dtype, name)
+
+
+def as_weights(given: Any, n: int, name: str) -> np.ndarray:
+    """The weights of n examples, (n,) float64. ValueError or TypeError unless finite, ≥ 0, and some greater than 0."""
+    weights = as_real_array(given, name).astype(np.float64)
+    if weights.shape != (n,):
+        raise ValueError(f"{name} has shape {weights.shape}, but there are {n} examples; give one weight a row, ({n},)")
+    wrong = ~np.isfinite(weights) | (weights < 0)
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise ValueError(f"{name}[{row}] is {weights[row]}, but a weight is a finite number ≥ 0")
+    if not weights.any():
+        raise ValueError(f"{name} is 0 for every example, and nothing would be learned; give some a weight")
+    return weights
 
 
 def cast(array: np.ndarray, dtype: np.dtype, name: str) -> np.ndarray:
@@ -184,6 +210,16 @@ def _not_finite(name: str, value: Any, row: int, column: int, before_cast: Any, 
         return ValueError(f"{name} has {value} in row {row}, column {column}; remove or replace it")
     wider = ", or use dtype='float64'" if dtype == np.float32 else ""
     return ValueError(f"{name} has {before_cast} in row {row}, column {column}, too large for {dtype}; scale it{wider}")
+
+
+def read_examples(
+    architecture: Architecture, X: Any, y: Any, prefix: str = "", classes: Any = None
+) -> tuple[Examples, Any]:
+    """Checked examples, and the classes their labels stand for (None for real targets)."""
+    shared = X if isinstance(X, Shared) else None
+    X = as_inputs(X, architecture.sizes[0], architecture.dtype, f"{prefix}X")
+    targets = as_targets(y, X.shape[0], architecture, f"{prefix}y", classes)
+    return Examples(X, targets.Y, targets.labels, shared=shared), targets.classes
 
 
 class Targets(NamedTuple):
@@ -333,6 +369,21 @@ def _as_named_labels(array: np.ndarray, n_out: int, name: str, classes: Any) -> 
     if n_out == 1:
         return Targets(labels[:, np.newaxis].astype(np.float64), None, known)
     return Targets(None, labels, known)
+
+
+def places(y: Any, classes: Any, name: str) -> Any:
+    """Labels as their places among classes that are whole numbers other than 0, 1, 2 …; any other y as it is."""
+    if classes is None or classes.dtype.kind not in "iu" or (classes == np.arange(len(classes))).all():
+        return y
+    labels = np.asarray(y)
+    if labels.ndim != 1 or labels.dtype.kind not in "iub":
+        return y
+    places = np.clip(np.searchsorted(classes, labels), 0, len(classes) - 1)
+    unknown = classes[places] != labels
+    if unknown.any():
+        row = int(np.argmax(unknown))
+        raise ValueError(f"{name}[{row}] is {labels[row]}, which is none of the classes {classes.tolist()}")
+    return places
 
 
 def _check_range(Y: np.ndarray, architecture: Architecture, name: str) -> None:

@@ -6,7 +6,11 @@ class FastbpError(Exception):
 
 
 class ModelFileError(FastbpError, ValueError):
-    """A model file is damaged, hostile, or written by something else; nothing was loaded."""
+    """A model file or a checkpoint is damaged, hostile, or written by something else; nothing was loaded."""
+
+
+class CheckpointError(FastbpError, ValueError):
+    """A checkpoint is sound, but belongs to another run than the one that shall go on from it; nothing was changed."""
 
 
 class DataFileError(FastbpError, ValueError):

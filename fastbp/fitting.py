@@ -1,125 +1,215 @@
 """What `fit` and `score` do around the training loop: targets, validation, progress, records."""
 
 import contextlib
+import os
 import sys
-import time
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastbp import data, engines
-from fastbp.activations import ACTIVATIONS
-from fastbp.architecture import Architecture
-from fastbp.engines import matrix
+from fastbp import data, engines, splits, targets
 from fastbp.history import History
+from fastbp.improvement import check_recorded
+from fastbp.judging import Judge, Layers, Validation
+from fastbp.lbfgs import LBFGS, FullBatchRun, Objective
 from fastbp.optimizers import SGD, Optimizer
 from fastbp.order import Order
+from fastbp.regularization import Regularization
+from fastbp.run import Run
+from fastbp.schedules import Schedule, as_schedule, monitored
+from fastbp.stopping import EarlyStopping
 from fastbp.training import Trainer
 
 if TYPE_CHECKING:
+    from fastbp.checkpoint import Checkpoint
     from fastbp.network import Network
 
 
-def one_optimizer(eta: float | None, optimizer: Optimizer | None) -> Optimizer:
+def one_optimizer(eta: float | Schedule | None, optimizer: Optimizer | LBFGS | None) -> Optimizer | LBFGS:
     """The optimizer that `eta=` or `optimizer=` asks for; exactly one of the two must be given."""
     if (eta is None) == (optimizer is None):
         raise ValueError("give either eta= (the step size) or optimizer=, for example fastbp.Adam(1e-3)")
     if optimizer is None:
-        return SGD(float(eta))  # type: ignore[arg-type]
-    if not isinstance(optimizer, Optimizer):
+        return SGD(eta)  # type: ignore[arg-type]
+    if not isinstance(optimizer, Optimizer | LBFGS):
         raise TypeError(f"optimizer must be an optimizer such as fastbp.Adam(1e-3), got {optimizer!r}")
     return optimizer
 
 
-def fit(
-    network: "Network",
-    X: Any,
-    y: Any,
-    *,
-    epochs: int,
-    batch_size: int,
-    optimizer: Optimizer,
-    lmbda: float,
-    validation_data: tuple[Any, Any] | None,
-    shuffle: bool,
-    callbacks: Sequence[Any],
-    verbose: Any,
-) -> History:
+_OTHERS = "fastbp.Adam(1e-3), say"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a call of `Network.fit` asks for, apart from the data; described there, checked here."""
+
+    epochs: int
+    batch_size: int
+    optimizer: Optimizer | LBFGS
+    lmbda: float = 0.0
+    l1: float = 0.0
+    max_norm: float | None = None
+    dropout: float = 0.0
+    sample_weight: Any = None
+    class_weight: Mapping[Any, float] | str | None = None
+    label_smoothing: float = 0.0
+    validation_data: Any = None
+    validation_fraction: float | None = None
+    early_stopping: EarlyStopping | None = None
+    shuffle: bool = True
+    callbacks: Sequence[Any] = ()
+    monitor_training: bool = False
+    monitor_layers: bool = False
+    verbose: Any = None  # or a `_Silent` of the caller
+    checkpoint: "Checkpoint | None" = None
+    resume: str | os.PathLike[str] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("lmbda", "l1"):
+            if not 0 <= getattr(self, name) < np.inf:
+                raise ValueError(f"{name} must be a finite number ≥ 0, got {getattr(self, name)}")
+        for name in ("dropout", "label_smoothing"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} is a share, at least 0 and less than 1; got {getattr(self, name)}")
+        if self.max_norm is not None and self.max_norm <= 0:
+            raise ValueError(f"max_norm must be greater than 0, got {self.max_norm}")
+        if not isinstance(self.shuffle, bool | np.bool_):
+            raise TypeError(
+                f"shuffle must be True or False, got {self.shuffle!r}; Network(…, shuffle=f) takes a function"
+            )
+        if not isinstance(self.callbacks, list | tuple):
+            raise TypeError(f"callbacks must be a list of objects with a method on_epoch_end, got {self.callbacks!r}")
+        for callback in self.callbacks:
+            if not callable(getattr(callback, "on_epoch_end", None)):
+                raise TypeError(f"callbacks need a method on_epoch_end(network, record); {callback!r} has none")
+        self._check_validation()
+        if isinstance(self.optimizer, LBFGS):
+            for name in ("l1", "max_norm", "dropout", "checkpoint", "resume"):
+                if getattr(self, name):
+                    raise ValueError(f"LBFGS() minimises a smooth cost in one search, without {name}; use {_OTHERS}")
+
+    def _check_validation(self) -> None:
+        share, given = self.validation_fraction, self.validation_data
+        if given is not None and (not isinstance(given, tuple | list) or len(given) not in (2, 3)):
+            raise TypeError(f"validation_data must be a pair (X, y) or (X, y, weights), got {type(given).__name__}")
+        if share is not None:
+            if given is not None:
+                raise ValueError("give either validation_data or validation_fraction, not both")
+            if not isinstance(share, int | float) or not 0 < share < 1:
+                raise ValueError(f"validation_fraction is a share of the examples between 0 and 1, got {share!r}")
+        stopping = self.early_stopping
+        if stopping is not None and not isinstance(stopping, EarlyStopping):
+            raise TypeError(f"early_stopping must be fastbp.EarlyStopping(…), got {stopping!r}")
+        looked_at = [
+            monitored(getattr(self.optimizer, "eta", 0.0)),
+            *(getattr(each, "monitor", None) for each in self.callbacks),
+        ]
+        if stopping is not None:
+            looked_at.append(stopping.monitor)
+        for name in looked_at:
+            check_recorded(name, validation=given is not None or share is not None, training=self.monitor_training)
+
+    def of_the_run(self) -> dict[str, Any]:
+        """Those that must be the same for a run to go on from a checkpoint, by name."""
+        others = ("epochs", "callbacks", "verbose", "checkpoint", "resume", "validation_data", "sample_weight")
+        return {each.name: getattr(self, each.name) for each in fields(self) if each.name not in others}
+
+
+# Examples on which the layers are looked at after each epoch.
+_LAYER_SAMPLE = 256
+
+
+def fit(network: "Network", X: Any, y: Any, options: Options) -> History:
     """See `Network.fit`."""
-    if not np.isfinite(lmbda) or lmbda < 0:
-        raise ValueError(f"lmbda must be a finite number ≥ 0, got {lmbda}")
-    if not isinstance(shuffle, bool | np.bool_):
-        raise TypeError(f"shuffle must be True or False, got {shuffle!r}; Network(…, shuffle=f) takes a function")
-    if not isinstance(callbacks, list | tuple):
-        raise TypeError(f"callbacks must be a list of objects with a method on_epoch_end, got {callbacks!r}")
-    for callback in callbacks:
-        if not callable(getattr(callback, "on_epoch_end", None)):
-            raise TypeError(f"callbacks need a method on_epoch_end(network, record); {callback!r} has none")
-    examples, classes = read_examples(network.architecture, X, y)
-    judge = None
-    if validation_data is not None:
-        X_held_out, y_held_out = _pair(validation_data)
-        judge = Judge(
-            network._effective_architecture(), X_held_out, y_held_out, name="validation_data", classes=classes
+    examples, classes = data.read_examples(network.architecture, X, y)
+    examples = targets.weighted(examples, classes, options.sample_weight, options.class_weight)
+    built, by_label = network._effective_architecture(), classes is not None
+    keeper = None
+    if options.checkpoint is not None or options.resume is not None:
+        from fastbp.checkpoint import Keeper
+
+        keeper = Keeper(options.checkpoint, options.resume)
+    judge, rows = None, np.arange(len(examples))
+    if options.validation_data is not None:
+        X_held_out, y_held_out, *weights = options.validation_data
+        judge = Judge(built, X_held_out, y_held_out, "validation_data", classes, weights[0] if weights else None)
+    elif options.validation_fraction is not None:
+        known = None if keeper is None else keeper.rows_of(len(examples))
+        rows, held_out = known or _split(network, examples, by_label, options.validation_fraction)
+        judge = Judge.of(built, examples.take(held_out), by_label)
+    n = len(rows)
+    with _progress(options.epochs, n, options.verbose, by_label) as report:
+        rule, batch_size = options.optimizer, min(options.batch_size, n)
+        smoothed = targets.smoothed(examples, classes, built, options.label_smoothing)
+        name = None if keeper is None else keeper.engine_for(network)
+        if isinstance(rule, LBFGS):
+            name, rule, batch_size = _beside_lbfgs(network), engines.PLAIN, 1
+        draws = keeper is None or not keeper.is_resuming  # else the seed of dropout is in the checkpoint
+        engine = network._start_engine(smoothed, batch_size, name, rule, _regularization(network, options, n, draws))
+        monitors: list[Any] = [] if judge is None else [Validation(judge, engine)]
+        if options.monitor_training:
+            own = Judge.of(built, examples, by_label, None if n == len(examples) else rows)
+            monitors.append(Validation(own, engine, "training"))
+        if options.monitor_layers:
+            monitors.append(Layers(built, examples.take(rows[:: -(-n // _LAYER_SAMPLE)])))
+        kind = FullBatchRun if isinstance(options.optimizer, LBFGS) else Run
+        run = kind(
+            network,
+            Trainer(engine, batch_size, decay=options.lmbda / n),
+            _order(network, len(examples), rows, compiled=engine.name == "fused"),
+            as_schedule(rule.eta).begin(),
+            epochs=options.epochs,
+            shuffle=bool(options.shuffle) and kind is Run,
+            report=report,
+            monitors=monitors,
+            callbacks=options.callbacks,
+            stopping=None if options.early_stopping is None else options.early_stopping.begin(),
         )
-    n = len(examples)
-    with _progress(epochs, n, verbose, classes is not None) as report:
-        engine = network._start_engine(examples, batch_size, optimizer=optimizer)
-        trainer = Trainer(engine, min(batch_size, n), decay=lmbda / n)
-        history, rows = History(engine=engine.name), np.arange(n)
-        positions = list(range(n))  # for a shuffle of the user's own, which may want a list
-        order = Order(network._shuffle, positions, list(positions), rows.copy(), compiled=engine.name == "fused")
-        watch = None if judge is None else _Watch(judge, engine)
+        if isinstance(run, FullBatchRun) and isinstance(options.optimizer, LBFGS):
+            run.rule, run.objective = options.optimizer, Objective(built, smoothed, rows, options.lmbda / n)
+        if keeper is not None:
+            held = None if judge is None else judge.examples
+            arguments = {**options.of_the_run(), "weights": examples.weights}
+            arguments["validation weights"] = None if held is None else held.weights
+            keeper.attach(run, examples, held, classes, arguments)
         network.classes_ = classes
-        published = False
-        try:
-            for epoch in range(epochs):
-                rows = order.next() if shuffle else rows
-                published = False
-                began = time.perf_counter()
-                trainer.run_epoch(epoch, rows, optimizer.eta, report.examples_done)
-                seconds = max(time.perf_counter() - began, 1e-9)
-                record = {
-                    "epoch": epoch,
-                    "eta": optimizer.eta,
-                    "seconds": seconds,
-                    "examples_per_second": n / seconds,
-                }
-                if watch is not None:
-                    record["validation_cost"], record["validation_score"] = watch.judge(trainer.engine)
-                    if network._overrides("feedforward"):
-                        network._publish(trainer.engine)
-                        record["validation_score"] = watch.of.score(network.outputs(watch.of.examples.X))
-                history.epochs.append(record)
-                report.epoch_done(record)
-                if callbacks:
-                    published = True
-                    network._publish(trainer.engine)
-                    for callback in callbacks:
-                        callback.on_epoch_end(network, record)
-                    network._take_up(trainer.engine)
-        finally:  # after an interrupt or a divergence too: the last finite parameters
-            if not published:
-                network._publish(trainer.engine)
-    return history
+        return run.go()
 
 
-def _pair(validation_data: Any) -> tuple[Any, Any]:
-    if not isinstance(validation_data, tuple | list) or len(validation_data) != 2:
-        raise TypeError(f"validation_data must be a pair (X, y), got {type(validation_data).__name__}")
-    return validation_data[0], validation_data[1]
+def _beside_lbfgs(network: "Network") -> str:
+    """The engine that judges a network trained by L-BFGS, which computes in plain NumPy."""
+    if network.engine not in ("auto", "matrix"):
+        raise ValueError(f"LBFGS() computes all examples as matrices; engine={network.engine!r} cannot, use 'auto'")
+    return "matrix"
 
 
-def read_examples(
-    architecture: Architecture, X: Any, y: Any, prefix: str = "", classes: Any = None
-) -> tuple[data.Examples, Any]:
-    """Checked examples, and the classes their labels stand for (None for real targets)."""
-    shared = X if isinstance(X, data.Shared) else None
-    X = data.as_inputs(X, architecture.sizes[0], architecture.dtype, f"{prefix}X")
-    targets = data.as_targets(y, X.shape[0], architecture, f"{prefix}y", classes)
-    return data.Examples(X, targets.Y, targets.labels, shared), targets.classes
+def _regularization(network: "Network", options: Options, n: int, draws: bool) -> Regularization:
+    """What the engine must know; if `draws`, the seed of dropout's masks is drawn here."""
+    if options.dropout and len(network.architecture.sizes) < 3:
+        raise ValueError(f"dropout={options.dropout:g} leaves out hidden units, but the network has no hidden layer")
+    seed = network._draw_seed() if options.dropout and draws else 0
+    limit = np.inf if options.max_norm is None else options.max_norm
+    return Regularization(options.l1 / n, limit, options.dropout, seed)
+
+
+def _order(network: "Network", n: int, rows: np.ndarray, compiled: bool = False) -> Order:
+    """The order of these rows of n, as the network shuffles; a shuffle of the user's own may want a list."""
+    positions = list(range(n))
+    return Order(network._shuffle, [positions[row] for row in rows.tolist()], positions, rows.copy(), compiled)
+
+
+def _split(network: "Network", examples: data.Examples, by_label: bool, share: float) -> tuple[np.ndarray, np.ndarray]:
+    """(rows to train on, rows held out): one shuffle by the network, of which each label gives its share."""
+    n, labels = len(examples), targets.labels_of(examples) if by_label else None
+    learn, held_out = splits.hold_out(n, share, labels, _order(network, n, np.arange(n)).next())
+    if not len(held_out) or not len(learn):
+        raise ValueError(
+            f"validation_fraction={share:g} of {n} examples leaves {len(held_out)} to judge on and {len(learn)} to "
+            f"learn from; use another share, or validation_data=(X, y)"
+        )
+    return learn, held_out
 
 
 def score(network: "Network", X: Any, y: Any) -> float:
@@ -128,86 +218,8 @@ def score(network: "Network", X: Any, y: Any) -> float:
     return judge.score(network.outputs(judge.examples.X))
 
 
-class Judge:
-    """Examples, and how well a network does on them: its cost, and accuracy for labels or R² for real targets."""
-
-    def __init__(self, architecture: Architecture, X: Any, y: Any, name: str, classes: Any) -> None:
-        self.architecture = architecture
-        y = _places(y, classes, f"{name}: y")
-        self.examples, found = read_examples(architecture, X, y, f"{name}: ", classes)
-        self.by_label = classes is not None and found is not None
-        self.Y = self.examples.one_hot(architecture.sizes[-1], architecture.dtype)
-
-    def judge_network(self, network: "Network") -> tuple[float, float]:
-        """(cost, score) of a network of this architecture with its present parameters."""
-        linear = linear_output(self.architecture)
-        return self.judge(matrix.outputs(linear, *network._parameters(), self.examples.X))
-
-    def judge(self, Z: np.ndarray) -> tuple[float, float]:
-        """(cost, score) from the weighted inputs Z^L, (n, n_L): of a saturated output only z still tells the cost.
-
-        The cost is the mean over the examples, without the term of the L2 regularisation. It is infinite where the
-        numbers are too large for the dtype.
-        """
-        with np.errstate(over="ignore", invalid="ignore"):
-            A = self.architecture.f(len(self.architecture.sizes), Z)
-            cost = float(np.mean(self.architecture.cost.value(Z, A, self.Y), dtype=np.float64))
-            return cost, self.score(A)
-
-    def score(self, A: np.ndarray) -> float:
-        """Accuracy in 0 … 1 if the targets are labels, else R² = 1 - Σ (y - a)²/Σ (y - mean y)², over all outputs."""
-        if self.by_label and A.shape[1] == 1:
-            return float(np.mean((A > 0.5) == (self.Y > 0.5)))
-        if self.by_label:
-            return float(np.mean(np.argmax(A, axis=1) == self.examples.labels))
-        Y = self.Y.astype(np.float64)
-        residual, total = np.sum(np.square(Y - A)), np.sum(np.square(Y - Y.mean(axis=0)))
-        if total == 0:
-            return 1.0 if residual == 0 else -np.inf
-        return float(1 - residual / total)
-
-
-def _places(y: Any, classes: Any, name: str) -> Any:
-    """Labels as their places among classes that are whole numbers other than 0, 1, 2 …; any other y as it is."""
-    if classes is None or classes.dtype.kind not in "iu" or (classes == np.arange(len(classes))).all():
-        return y
-    labels = np.asarray(y)
-    if labels.ndim != 1 or labels.dtype.kind not in "iub":
-        return y
-    places = np.clip(np.searchsorted(classes, labels), 0, len(classes) - 1)
-    unknown = classes[places] != labels
-    if unknown.any():
-        row = int(np.argmax(unknown))
-        raise ValueError(f"{name}[{row}] is {labels[row]}, which is none of the classes {classes.tolist()}")
-    return places
-
-
-def linear_output(architecture: Architecture) -> Architecture:
-    """The same network with identity neurons in the output layer: its outputs A^L are the other's Z^L."""
-    L = len(architecture.sizes)
-    return replace(
-        architecture,
-        activations=(*architecture.activations[:-1], ACTIVATIONS["identity"]),
-        neurons={(l, j): neuron for (l, j), neuron in architecture.neurons.items() if l != L},
-    )
-
-
-class _Watch:
-    """A judge beside a running engine: a second engine of its kind, which gives Z^L, takes over the parameters."""
-
-    def __init__(self, judge: Judge, running: engines.Engine) -> None:
-        self.of = judge
-        linear = linear_output(judge.architecture)
-        self.engine = engines.create(running.name, linear, running.theta(), judge.examples.rows(0, 1), 1)
-        self.prepared = self.engine.prepare(judge.examples)
-
-    def judge(self, running: engines.Engine) -> tuple[float, float]:
-        self.engine.load(running.theta())
-        return self.of.judge(self.engine.outputs(self.prepared))
-
-
 class _Silent:
-    """Reports nothing."""
+    """Reports nothing. Examples are counted from the beginning of the run, over all epochs."""
 
     def examples_done(self, count: int) -> None: ...
 
@@ -267,14 +279,10 @@ def progress_bar(epochs: int, n: int, by_label: bool = True) -> Iterator[_Silent
         task = progress.add_task("", total=None, epoch=1, score="")
 
         class Bar(_Silent):
-            def __init__(self) -> None:
-                self.before = 0
-
             def examples_done(self, count: int) -> None:
-                progress.update(task, total=epochs * n, completed=self.before + count)
+                progress.update(task, total=epochs * n, completed=count)
 
             def epoch_done(self, record: dict[str, Any]) -> None:
-                self.before += n
                 score = show_score(record["validation_score"], by_label) if "validation_score" in record else ""
                 progress.update(task, epoch=min(record["epoch"] + 2, epochs), score=score)
 

@@ -97,18 +97,19 @@ def vector_code(plain: Callable[..., Any]) -> Callable[..., Any]:
     PADDED,  # n_l rounded up to whole panels
     Z_AT,  # where Z^l begins in the work space, an (m, padded n_l) block
     A_AT,  # the same for A^l
+    PASSED_AT,  # the same for what layer l + 1 reads of it: A^l itself, or what dropout leaves of it
     DELTA_AT,  # the same for Δ^l
     WEIGHT_AT,  # where W^l begins in packed, an (n_{l-1}, padded n_l) block
     BIAS_AT,  # where b^l begins in packed
-    TURNED_AT,  # where the work space has room for Wᵀ, an (n_l, padded n_{l-1}) block
+    TURNED_AT,  # where the work space has room for Wᵀ, a (padded n_l, padded n_{l-1}) block
     ACTIVATION,  # the code of σ_l
-) = range(9)
+) = range(10)
 
 
 class Shape(NamedTuple):
     """What the kernels know of a network and of its work space: one flat array of numbers for all buffers."""
 
-    layers: np.ndarray  # (L, 9) integers, see above
+    layers: np.ndarray  # (L, 10) integers, see above
     changed: np.ndarray  # (·, 3): layer, unit and code of each neuron with an activation of its own
     cost: int
     panel: int  # the units of a panel, PANEL
@@ -127,10 +128,21 @@ class Steps(NamedTuple):
     gradient: np.ndarray  # of the present mini-batch
 
 
+class Rules(NamedTuple):
+    """The regularisation beside λ/n: see `regularization.Regularization`."""
+
+    l1: float
+    max_norm: float  # infinity for none
+    keys: np.ndarray  # (steps, L, 2) uint32: dropout's keys for each mini-batch of a run and each layer; empty for none
+    threshold: np.uint32  # of the hashes, see `dropout.mask`
+    factor: float  # 1/(1 - dropout)
+
+
 class Data(NamedTuple):
     """Examples as rows, dense (`dense`, flat) or compressed (`indptr`, `indices`, `values`); the other is empty.
 
-    Targets are rows of numbers (`targets`, flat) or one label each (`labels`); the other is empty.
+    Targets are rows of numbers (`targets`, flat) or one label each (`labels`); the other is empty. `weights` say how
+    many times each example counts; empty for once.
     """
 
     dense: np.ndarray
@@ -139,6 +151,7 @@ class Data(NamedTuple):
     values: np.ndarray
     targets: np.ndarray
     labels: np.ndarray
+    weights: np.ndarray
 
 
 # --------------------------------------------------------------------------------------------------------------
@@ -480,6 +493,55 @@ def _vector_scatter_panel(typingctx, w, w_at, d, d_at, indptr, indices, values, 
                 compressed.for_row(i, entry)
 
         e.one_or_two(vectors, panel)
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+def _plain_turn_panel(
+    turned: np.ndarray, turned_at: int, w: np.ndarray, w_at: int, w_jump: int, zeros: np.ndarray, zeros_at: int,
+    rows: int, columns: int,
+) -> None:  # fmt: skip
+    panel = 2 * VECTOR_BYTES // w.itemsize
+    for j in range(columns):
+        at = w_at + j // panel * w_jump + j % panel
+        row = turned[turned_at + j * panel : turned_at + (j + 1) * panel]
+        row[:rows], row[rows:] = w[at : at + rows * panel : panel], 0
+
+
+@vector_code(_plain_turn_panel)
+def _vector_turn_panel(typingctx, turned, turned_at, w, w_at, w_jump, zeros, zeros_at, rows, columns):
+    i = types.intp
+    signature = types.void(turned, i, w, i, i, zeros, i, i, i)
+
+    def codegen(context, builder, signature, args):
+        turned, turned_at, w, w_at, w_jump, zeros, zeros_at, rows, columns = args
+        e = _Emitter(context, builder, signature.args[0].dtype)
+        turned, w = e.pointer(signature.args[0], turned, turned_at), e.pointer(signature.args[2], w, w_at)
+        zeros = e.pointer(signature.args[5], zeros, zeros_at)
+        strips = builder.sdiv(e.plus(columns, e.lanes - 1), e.integer(e.lanes))
+
+        def pick(x: Any, y: Any, lanes: list[int]) -> Any:
+            return builder.shuffle_vector(x, y, ir.Constant(ir.VectorType(ir.IntType(32), e.lanes), lanes))
+
+        with e.loop(e.integer(0), strips) as strip:
+            j = e.times(strip, e.lanes)
+            w_j = e.at(
+                e.at(w, e.times(builder.sdiv(j, e.integer(e.panel)), w_jump)), builder.srem(j, e.integer(e.panel))
+            )
+            for first in (0, e.lanes):
+                block = []
+                for k in range(first, first + e.lanes):
+                    there = builder.icmp_signed("<", e.integer(k), rows)
+                    block.append(e.load(builder.select(there, e.at(w_j, k * e.panel), zeros)))
+                # swap the off-diagonal halves of blocks of 2 x 2, then 4 x 4, … numbers
+                for half in (2**power for power in range(e.lanes.bit_length() - 1)):
+                    for k in (k for k in range(e.lanes) if not k & half):
+                        x, y, lanes = block[k], block[k + half], range(e.lanes)
+                        block[k] = pick(x, y, [t if not t & half else e.lanes + t - half for t in lanes])
+                        block[k + half] = pick(x, y, [t + half if not t & half else e.lanes + t for t in lanes])
+                for k, row in enumerate(block):
+                    e.store(row, e.at(turned, e.plus(e.times(e.plus(j, k), e.panel), first)))
         return context.get_dummy_value()
 
     return signature, codegen
@@ -1131,7 +1193,10 @@ def move_column(work, source, source_row, target, target_row, m):
 
 @compiled
 def subtract_targets(shape, work, data, rows, part, factor):
-    """Δᴸ ← factor (Aᴸ - Y) in my part, and zero in the padding; Y by rows of numbers or by one label each."""
+    """Δᴸ ← factor (Aᴸ - Y) in my part, times each example's weight, and zero in the padding.
+
+    Y stands in rows of numbers or in one label each.
+    """
     _compile_once()
     output, panel, m = shape.layers[len(shape.layers) - 1], shape.panel, rows.size
     n = output[SIZE]
@@ -1150,8 +1215,89 @@ def subtract_targets(shape, work, data, rows, part, factor):
                 y_at = rows[i] * n + j
                 for k in range(width):
                     delta[k] -= data.targets[y_at + k]
+            counted = factor if data.weights.size == 0 else factor * data.weights[rows[i]]
             for k in range(panel):
-                delta[k] *= factor
+                delta[k] *= counted
+
+
+# The multipliers of `dropout.mask`, once more: compiled code is stamped by this file alone.
+_HASH_1, _HASH_2 = 0x7FEB352D, 0x846CA68B
+
+
+def _unit_hash(place: Any, key_1: Any, key_2: Any) -> Any:
+    h = (int(place) + int(key_1)) % 2**32
+    h = (h ^ h >> 16) * _HASH_1 % 2**32 ^ int(key_2)
+    h = (h ^ h >> 15) * _HASH_2 % 2**32
+    return h ^ h >> 16
+
+
+@overload(_unit_hash, jit_options={"fastmath": _FAST, "error_model": "numpy"})
+def _compiled_unit_hash(place, key_1, key_2):
+    """32 bits that decide whether a unit is dropped: the hash of `dropout.mask`, whose comments name its source."""
+    first, second = np.uint32(_HASH_1), np.uint32(_HASH_2)
+
+    def unit_hash(place, key_1, key_2):
+        h = np.uint32(np.uint32(place) + key_1)
+        h = np.uint32(np.uint32(np.uint32(h ^ (h >> np.uint32(16))) * first) ^ key_2)
+        h = np.uint32(np.uint32(h ^ (h >> np.uint32(15))) * second)
+        return np.uint32(h ^ (h >> np.uint32(16)))
+
+    return unit_hash
+
+
+@compiled
+def drop_units(shape, work, at, l, m, part, key_1, key_2, threshold, factor):
+    """Multiply my part of layer l's block at `at` by dropout's mask; `dropout.mask` is its plain twin.
+
+    Rows of a panel are one run of numbers, which a single loop goes through: over rows of a panel each, short as they
+    are, LLVM would not vectorise.
+    """
+    _compile_once()
+    panel, n, width = shape.panel, shape.layers[l, SIZE], 0
+    while 1 << width < panel:
+        width += 1
+    for j in range(part.first_panel * panel, part.last_panel * panel, panel):
+        block = work[at + j * m + part.first_row * panel : at + j * m + part.last_row * panel]
+        for i in range(block.size):
+            place = (part.first_row + (i >> width)) * n + j + (i & (panel - 1))
+            block[i] *= block.dtype.type(0) if _unit_hash(place, key_1, key_2) < threshold else factor
+
+
+@compiled
+def pass_on(shape, work, l, m, part):
+    """Copy my part of Aˡ to where layer l + 1 reads it."""
+    _compile_once()
+    panel, a_at, passed_at = shape.panel, shape.layers[l, A_AT], shape.layers[l, PASSED_AT]
+    size = (part.last_row - part.first_row) * panel
+    for j in range(part.first_panel * panel, part.last_panel * panel, panel):
+        at = j * m + part.first_row * panel
+        move_column(work, a_at + at, np.int64(1), passed_at + at, np.int64(1), size)
+
+
+@compiled
+def limit_norms(shape, packed, work, l, first, last, m, scale, max_norm):
+    """Scale down to max_norm what is greater of the norms of incoming weights, for the panels first … last - 1.
+
+    W is `scale` times what is packed. Δˡ, which nobody needs after the step, holds the sums meanwhile.
+    """
+    _compile_once()
+    layers, panel, below = shape.layers, shape.panel, shape.layers[l - 1, SIZE]
+    for g in range(first, last):
+        w_at, sums_at = layers[l, WEIGHT_AT] + g * panel * below, layers[l, DELTA_AT] + g * panel * m
+        clear(work, sums_at, panel)
+        sums = work[sums_at : sums_at + panel]
+        for k in range(below):
+            row = packed[w_at + k * panel : w_at + (k + 1) * panel]
+            for j in range(panel):
+                sums[j] += row[j] * row[j]
+        for j in range(panel):
+            norm = scale * np.sqrt(sums[j])
+            sums[j] = max_norm / norm if norm > max_norm else work.dtype.type(1)
+        for k in range(below):
+            row = packed[w_at + k * panel : w_at + (k + 1) * panel]
+            for j in range(panel):
+                row[j] *= sums[j]
+        clear(work, sums_at, panel)
 
 
 @compiled
@@ -1160,17 +1306,11 @@ def transpose(shape, packed, work, l, first, last):
     _compile_once()
     layers, panel = shape.layers, shape.panel
     n, below, w_at = layers[l, SIZE], layers[l - 1, SIZE], layers[l, WEIGHT_AT]
-    for g in range(first, last):
-        k0, turned_at = g * panel, layers[l, TURNED_AT] + g * panel * n
-        width = min(panel, below - k0)
-        for j0 in range(0, n, panel):  # block by block, which stay in the cache
-            block_at = w_at + j0 * below + k0 * panel
-            for j in range(j0, min(j0 + panel, n)):
-                turned = work[turned_at + j * panel : turned_at + (j + 1) * panel]
-                for k in range(width):
-                    turned[k] = packed[block_at + k * panel + j - j0]
-                for k in range(width, panel):
-                    turned[k] = work.dtype.type(0)
+    for k in range(first * panel, last * panel, panel):
+        turned_at = layers[l, TURNED_AT] + k * layers[l, PADDED]
+        _vector_turn_panel(
+            work, turned_at, packed, w_at + k * panel, panel * below, work, shape.zeros_at, min(panel, below - k), n
+        )
 
 
 @compiled
@@ -1288,8 +1428,11 @@ def times_layer_derivative(shape, work, l, m, part):
 
 
 @inlined
-def forward(shape, packed, scale, work, data, rows, me, threads, sync):
-    """Zˡ = Aˡ⁻¹ (Wˡ)ᵀ + bˡ and Aˡ = σ(Zˡ) for the examples `rows`; W² is scale times what is packed."""
+def forward(shape, packed, scale, work, data, rows, rules, step, me, threads, sync):
+    """Zˡ = Aˡ⁻¹ (Wˡ)ᵀ + bˡ and Aˡ = σ(Zˡ) for the examples `rows`; W² is scale times what is packed.
+
+    Where the layout has room for it, the layer above reads what dropout leaves of Aˡ (all of it, if step is negative).
+    """
     layers, panel, m, sparse = shape.layers, shape.panel, rows.size, data.indptr.size > 0
     if not sparse:
         first, last = share(m, me, threads)
@@ -1304,13 +1447,24 @@ def forward(shape, packed, scale, work, data, rows, me, threads, sync):
             if l == 1 and sparse:
                 gather_panel(work, z_at, packed, w_at, data, rows, first, last, vectors, scale, packed, b_at)
             else:
-                a_at, to = layers[l - 1, A_AT] + first * panel, z_at + first * panel
+                a_at, to = layers[l - 1, PASSED_AT] + first * panel, z_at + first * panel
                 forward_panel(
                     work, to, work, a_at, panel * m, packed, w_at, packed, b_at, last - first, vectors, below
                 )  # fmt: skip
         activate_layer(shape, work, l, m, part)
+        if layers[l, PASSED_AT] != layers[l, A_AT]:
+            pass_on(shape, work, l, m, part)
+            if step >= 0:
+                drop_layer(shape, work, layers[l, PASSED_AT], l, m, part, rules, step)
         if l < len(layers) - 1:
             wait(sync, threads)
+
+
+@inlined
+def drop_layer(shape, work, at, l, m, part, rules, step):
+    """Dropout's mask of mini-batch `step`, on my part of the block of layer l at `at`."""
+    key_1, key_2, factor = rules.keys[step, l, 0], rules.keys[step, l, 1], work.dtype.type(rules.factor)
+    drop_units(shape, work, at, l, m, part, key_1, key_2, rules.threshold, factor)
 
 
 @inlined
@@ -1343,7 +1497,7 @@ def propagate_error(shape, packed, work, l, m, me, threads):
                     min(panel, n - k), above,
                 )  # fmt: skip
         else:
-            offset, turned_at = part.first_row * panel, layers[l + 1, TURNED_AT] + k * next_n
+            offset, turned_at = part.first_row * panel, layers[l + 1, TURNED_AT] + k * layers[l + 1, PADDED]
             forward_panel(
                 work, delta_at + k * m + offset, work, next_at + offset, panel * m, work, turned_at,
                 work, shape.zeros_at, part.last_row - part.first_row, 2, next_n,
@@ -1361,7 +1515,7 @@ def accumulate_gradient(shape, work, data, rows, l, into, scale, keep, keep_bias
     """
     layers, panel, m, sparse = shape.layers, shape.panel, rows.size, data.indptr.size > 0
     n, below, delta_at = layers[l, SIZE], layers[l - 1, SIZE], layers[l, DELTA_AT]
-    w_at, b_at, a_at = layers[l, WEIGHT_AT], layers[l, BIAS_AT], layers[l - 1, A_AT]
+    w_at, b_at, a_at = layers[l, WEIGHT_AT], layers[l, BIAS_AT], layers[l - 1, PASSED_AT]
     panels, groups = layers[l, PADDED] // panel, (below + panel - 1) // panel
     first, last = share(panels, me, threads)
     for g in range(first, last):
@@ -1382,8 +1536,8 @@ def accumulate_gradient(shape, work, data, rows, l, into, scale, keep, keep_bias
 
 
 @compiled_as_written
-def take_step(packed, first, last, steps, eta, decay):
-    """θ ← θ - step for the parameters first … last - 1, by the optimizer's rule, along the gradient + decay θ.
+def take_step(packed, first, last, steps, eta, decay, l1):
+    """θ ← θ - step for the parameters first … last - 1, by the optimizer's rule, along gradient + decay θ + l1 sgn θ.
 
     optimizers.py declares the same rules in plain NumPy, with sources.
     """
@@ -1396,7 +1550,13 @@ def take_step(packed, first, last, steps, eta, decay):
     if decay != number(0):
         for i in range(theta.size):
             g[i] += decay * theta[i]
-    if optimizer == MOMENTUM:
+    if l1 != number(0):
+        for i in range(theta.size):
+            g[i] += l1 * np.sign(theta[i])
+    if optimizer == SGD:
+        for i in range(theta.size):
+            theta[i] -= eta * g[i]
+    elif optimizer == MOMENTUM:
         v = steps.first[first:last]
         for i in range(theta.size):
             v[i] = a * v[i] + g[i]
@@ -1432,13 +1592,15 @@ TRANSPOSED_FROM = 4
 
 
 @compiled
-def run(task, shape, packed, scale, work, data, order, batch_size, eta, decay, steps, result, me, threads, sync):
+def run(
+    task, shape, packed, scale, work, data, order, batch_size, eta, decay, steps, rules, result, me, threads, sync
+):  # fmt: skip
     """The one compiled entry: consecutive mini-batches of `order`, for one of three tasks.
 
     TRAIN: a step an entry of `eta`; `decay` is λ/n. Plain gradient descent goes straight into the parameters. Over
     compressed rows its decay of W² is kept in the number scale[0] (W² = scale · packed), for a sweep over W² would cost
     more than the rest of the mini-batch; it is written out each time it has halved. The other optimizers get the mean
-    gradient, with λ/n W for the weights, and sweep over all parameters.
+    gradient, with λ/n W for the weights, and sweep over all parameters; so does plain gradient descent with an L1 term.
     DIFFERENTIATE: result, laid out like packed, ← the gradient summed over the first mini-batch.
     PREDICT: result, flat (order.size, n_L), ← Aᴸ.
 
@@ -1446,7 +1608,10 @@ def run(task, shape, packed, scale, work, data, order, batch_size, eta, decay, s
     """
     one, zero, layers, panel = packed.dtype.type(1), packed.dtype.type(0), shape.layers, shape.panel
     sparse, w_at, below, depth = data.indptr.size > 0, layers[1, WEIGHT_AT], layers[0, SIZE], len(layers)
-    direct = task == TRAIN and steps.optimizer == SGD
+    number = packed.dtype.type
+    l1, max_norm = number(rules.l1), number(rules.max_norm)
+    direct = task == TRAIN and steps.optimizer == SGD and l1 == zero
+    dropping = task == TRAIN and rules.keys.size > 0
     my_scale = scale[0]
     for step in range((order.size + batch_size - 1) // batch_size):
         start = step * batch_size
@@ -1456,7 +1621,7 @@ def run(task, shape, packed, scale, work, data, order, batch_size, eta, decay, s
             for l in range(2, depth):
                 first, last = share(layers[l - 1, PADDED] // panel, me, threads)
                 transpose(shape, packed, work, l, first, last)
-        forward(shape, packed, my_scale, work, data, rows, me, threads, sync)
+        forward(shape, packed, my_scale, work, data, rows, rules, step if dropping else -1, me, threads, sync)
         following = order[start + m : min(start + m + batch_size, order.size)]
         first, last = share(following.size, me, threads)
         prefetch_inputs(data, following[first:last], below)
@@ -1474,6 +1639,9 @@ def run(task, shape, packed, scale, work, data, order, batch_size, eta, decay, s
         for l in range(depth - 2, 0, -1):
             wait(sync, threads)
             propagate_error(shape, packed, work, l, m, me, threads)
+            if dropping:
+                part = mine(shape, l, m, me, threads)
+                drop_layer(shape, work, layers[l, DELTA_AT], l, m, part, rules, step)
         wait(sync, threads)  # no weight may move before all errors stand
 
         if sparse:
@@ -1495,9 +1663,15 @@ def run(task, shape, packed, scale, work, data, order, batch_size, eta, decay, s
             wait(sync, threads)
             for l in range(1, depth):
                 first, last = share(layers[l - 1, SIZE] * layers[l, PADDED], me, threads)
-                take_step(packed, layers[l, WEIGHT_AT] + first, layers[l, WEIGHT_AT] + last, steps, eta[step], decay)
+                at = layers[l, WEIGHT_AT]
+                take_step(packed, at + first, at + last, steps, eta[step], decay, l1)
                 first, last = share(layers[l, PADDED], me, threads)
-                take_step(packed, layers[l, BIAS_AT] + first, layers[l, BIAS_AT] + last, steps, eta[step], zero)
+                take_step(packed, layers[l, BIAS_AT] + first, layers[l, BIAS_AT] + last, steps, eta[step], zero, zero)
+        if task == TRAIN and max_norm < np.inf:
+            wait(sync, threads)  # for all of the step
+            for l in range(1, depth):
+                first, last = share(layers[l, PADDED] // panel, me, threads)
+                limit_norms(shape, packed, work, l, first, last, m, my_scale if l == 1 else one, max_norm)
         wait(sync, threads)
     if me == 0:
         scale[0] = my_scale

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fastbp import data
+from fastbp import data, splits
 from fastbp.network import Network
 from fastbp.sources import BUILT_IN, Rows, Scaling
 
@@ -146,18 +146,13 @@ def hold_out(rows: Rows, share: float, by_label: bool) -> tuple[np.ndarray, np.n
     """
     assert rows.y is not None
     n = len(rows.y)
-    places = np.arange(n)
-    if by_label:
-        _, codes = np.unique(rows.y, return_inverse=True)
-        order = np.argsort(codes, kind="stable")
-        places[order] = np.arange(n) - np.searchsorted(codes[order], codes[order])
-    held = np.floor((places + 1) * share) > np.floor(places * share)
-    if share and not held.any():
+    learn, held = splits.hold_out(n, share, rows.y if by_label else None)
+    if share and not len(held):
         raise ValueError(
             f"{rows.name} has too few rows ({n}) to hold out a share of {share:g}; use a larger --validation, or "
             f"--validation 0 to train on all"
         )
-    return np.flatnonzero(~held), np.flatnonzero(held)
+    return learn, held
 
 
 # --- From raw numbers to scaled ones

@@ -1,4 +1,4 @@
-"""A network as a file: what is written, and how it is read back, over the file format of `modelfile`."""
+"""A network as a file: what is written, and how it is read back, over the file format of `container`."""
 
 import reprlib
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastbp import architecture, modelfile, parameters
+from fastbp import architecture, container, parameters
 from fastbp.activations import ACTIVATIONS
 from fastbp.errors import ModelFileError
 
@@ -18,13 +18,8 @@ KIND = "fastbp-model"
 
 def save(network: "Network", path: str | Path) -> None:
     """See `Network.save`."""
+    check_savable(network)
     built = network.architecture
-    if not built.compilable:
-        own = [f.name for f in (*built.activations, *built.neurons.values()) if f.code is None]
-        raise ValueError(
-            f"a model file holds names, not functions, and this network uses the functions {', '.join(own)}; keep its "
-            f"`biases` and `weights` with numpy.savez instead"
-        )
     tensors = {"theta": network._theta()}
     classes = network.classes_
     if classes is not None and classes.dtype.kind not in "US":
@@ -41,12 +36,23 @@ def save(network: "Network", path: str | Path) -> None:
         "engine": network.engine,
         "classes": classes.tolist() if classes is not None and classes.dtype.kind in "US" else None,
     }
-    modelfile.save(path, tensors, metadata, kind=KIND)
+    container.save(path, tensors, metadata, kind=KIND)
+
+
+def check_savable(network: "Network") -> None:
+    """ValueError if the network uses functions of the user's own, which a file cannot hold."""
+    built = network.architecture
+    if not built.compilable:
+        own = [f.name for f in (*built.activations, *built.neurons.values()) if f.code is None]
+        raise ValueError(
+            f"a model file holds names, not functions, and this network uses the functions {', '.join(own)}; keep its "
+            f"`biases` and `weights` with numpy.savez instead"
+        )
 
 
 def load(path: str | Path) -> "Network":
     """See `fastbp.load`."""
-    tensors, metadata = modelfile.load(path, kind=KIND)
+    tensors, metadata = container.load(path, kind=KIND)
     try:
         return _rebuild(tensors, metadata)
     except ModelFileError:
@@ -59,11 +65,7 @@ def _rebuild(tensors: dict[str, np.ndarray], metadata: dict[str, Any]) -> "Netwo
     from fastbp.engines import plan
     from fastbp.network import Network
 
-    *hidden, output = [_known(name) for name in metadata["activations"]]
-    neurons = {(l, j): _known(name) for l, j, name in metadata["neurons"]}
-    if len(neurons) != len(metadata["neurons"]):
-        raise ValueError("a neuron is changed twice")
-    built = architecture.build(metadata["sizes"], hidden, output, metadata["cost"], neurons, metadata["dtype"])
+    built = architecture_of(metadata)
     plan.check_engine(metadata["engine"], built)
     theta = tensors["theta"]
     if theta.shape != (parameters.count(built.sizes),) or theta.dtype != built.dtype:
@@ -83,6 +85,15 @@ def _rebuild(tensors: dict[str, np.ndarray], metadata: dict[str, Any]) -> "Netwo
             _scaling(tensors, "input_scale", built),
         )
     return network
+
+
+def architecture_of(metadata: dict[str, Any]) -> architecture.Architecture:
+    """What a network was, from its sizes and the names of its parts; ValueError or KeyError if there is no such one."""
+    *hidden, output = [_known(name) for name in metadata["activations"]]
+    neurons = {(l, j): _known(name) for l, j, name in metadata["neurons"]}
+    if len(neurons) != len(metadata["neurons"]):
+        raise ValueError("a neuron is changed twice")
+    return architecture.build(metadata["sizes"], hidden, output, metadata["cost"], neurons, metadata["dtype"])
 
 
 def _known(name: Any) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,7 +26,14 @@ from fastbp.errors import DivergenceError
 from fastbp.history import History
 from fastbp.order import Order
 from fastbp.pairs import LabelledPairs, StackedPairs, recall
+from fastbp.regularization import Regularization
+from fastbp.schedules import Schedule
+from fastbp.stopping import EarlyStopping
 from fastbp.training import Trainer, divergence_advice
+
+if TYPE_CHECKING:
+    from fastbp.checkpoint import Checkpoint
+    from fastbp.lbfgs import LBFGS
 
 __all__ = ["Network", "load", "sigmoid", "sigmoid_prime"]
 
@@ -349,27 +356,65 @@ class Network:
         *,
         epochs: int,
         batch_size: int = 10,
-        eta: float | None = None,
-        optimizer: optimizers.Optimizer | None = None,
+        eta: float | Schedule | None = None,
+        optimizer: "optimizers.Optimizer | LBFGS | None" = None,
         lmbda: float = 0.0,
-        validation_data: tuple[Any, Any] | None = None,
+        l1: float = 0.0,
+        max_norm: float | None = None,
+        dropout: float = 0.0,
+        sample_weight: Any = None,
+        class_weight: Mapping[Any, float] | str | None = None,
+        label_smoothing: float = 0.0,
+        validation_data: tuple[Any, ...] | None = None,
+        validation_fraction: float | None = None,
+        early_stopping: EarlyStopping | None = None,
         shuffle: bool = True,
         callbacks: Sequence[Any] = (),
+        monitor_training: bool = False,
+        monitor_layers: bool = False,
         verbose: Any = None,
+        checkpoint: "Checkpoint | None" = None,
+        resume: str | Path | None = None,
     ) -> History:
         """Train on the rows of X, (n, n_1), and the targets y, (n,) labels or numbers, or (n, n_L).
 
         Whole numbers 0 … n_L-1, strings and one-hot rows are labels (`classes_` holds them afterwards); anything else
         are real targets. With one output, whole numbers 0 and 1 are labels if it is a sigmoid.
 
-        eta, the step size of plain SGD; or optimizer=fastbp.Adam(1e-3), say. lmbda: the book's L2 regularisation, for
-        plain SGD W ← (1 - ηλ/n) W at each step, n the number of examples. validation_data: (X, y), judged after each
-        epoch. callbacks: objects with a method on_epoch_end(network, record). verbose: True prints a line an epoch,
-        False nothing, None shows a progress bar if the standard error is a terminal.
+        eta, the step size of plain SGD; or optimizer=fastbp.Adam(1e-3), say. Either takes a schedule in the place of
+        the number: eta=fastbp.Cosine(0.5, 30). optimizer=fastbp.LBFGS() takes all examples at once.
+
+        lmbda: the book's L2 regularisation, for plain SGD W ← (1 - ηλ/n) W at each step, n the number of examples
+        trained on. l1: λ of the L1 regularisation, which takes (ηλ/n) sgn(W) from W. max_norm: after each step, every
+        neuron's incoming weights are scaled down to this norm if theirs is greater. dropout: the share of hidden units
+        left out of each mini-batch, at random, none when the network predicts; the others count 1/(1 - dropout) times.
+        The masks' seed is drawn once at the beginning, from the network's generator, or without a seed from NumPy's
+        global one.
+
+        sample_weight: (n,) numbers ≥ 0, how many times each example counts: the step is along (1/m) Σ w_x ∂C_x/∂θ,
+        with m the number of rows of the mini-batch, as in Keras. class_weight: {label: weight}, 1 for those not
+        named, or "balanced" for n/(classes · examples of the label); it multiplies the sample_weight.
+        label_smoothing ε: the target of a label is 1 - ε for its output, and ε/n_L more for all (with one output, ε/2).
+
+        validation_data: (X, y) or (X, y, weights), judged after each epoch. Or validation_fraction: that share of the
+        examples is held out of the training and judged, of each label its share; the network's own shuffle (its
+        seed's, or the global stream that it shuffles with) draws them once, before the first epoch.
+        early_stopping: EarlyStopping(monitor="validation_score", patience=5, …) ends the run and restores the best.
+        callbacks: objects with a method on_epoch_end(network, record), see `Callback`.
+        monitor_training: record cost and score of the examples trained on too; monitor_layers: gradient norms and
+        saturation of each layer. See `History`.
+        verbose: True prints a line an epoch, False nothing, None shows a progress bar if the standard error is a
+        terminal.
+
+        checkpoint=fastbp.Checkpoint(path, every_seconds=60) keeps all of the run in a file, now and then; resume=path
+        goes on from such a file to the same bits as if the run had never stopped. It takes the network's parameters
+        from there, and sets the random streams to where they were, Python's and NumPy's global ones too. All other
+        arguments must be those of the first call; only `epochs`, which counts all epochs, may be greater.
 
         X in the network's dtype and C order is used as it is, without a copy. The arrays are never changed. Returns the
         History of the epochs. Raises ValueError or TypeError for data that do not fit, before anything is changed;
-        DivergenceError when a parameter stops being finite, with the last finite parameters kept. A subclass with an
+        DivergenceError when a parameter stops being finite, with the last finite parameters kept; CheckpointError if
+        the checkpoint belongs to another run, ModelFileError if it is damaged. A subclass with an
         update_mini_batch, backprop or cost_derivative of its own is refused: fit would not call them.
         """
         from fastbp import fitting
@@ -380,12 +425,18 @@ class Network:
                     f"fit computes gradients in the engine and would not call this network's own {name}; train it with "
                     f"SGD, which does"
                 )
-        step = None if eta is None else _number(eta, "eta")
-        return fitting.fit(
-            self, X, y, epochs=_whole(epochs, "epochs", least=0), batch_size=_whole(batch_size, "batch_size", least=1),
-            optimizer=fitting.one_optimizer(step, optimizer), lmbda=_number(lmbda, "lmbda"),
-            validation_data=validation_data, shuffle=shuffle, callbacks=callbacks, verbose=verbose,
+        step = eta if eta is None or isinstance(eta, Schedule) else _number(eta, "eta")
+        options = fitting.Options(
+            epochs=_whole(epochs, "epochs", least=0), batch_size=_whole(batch_size, "batch_size", least=1),
+            optimizer=fitting.one_optimizer(step, optimizer), lmbda=_number(lmbda, "lmbda"), l1=_number(l1, "l1"),
+            max_norm=None if max_norm is None else _number(max_norm, "max_norm"), dropout=_number(dropout, "dropout"),
+            sample_weight=sample_weight, class_weight=class_weight,
+            label_smoothing=_number(label_smoothing, "label_smoothing"),
+            validation_data=validation_data, validation_fraction=validation_fraction, early_stopping=early_stopping,
+            shuffle=shuffle, callbacks=callbacks, monitor_training=monitor_training, monitor_layers=monitor_layers,
+            verbose=verbose, checkpoint=checkpoint, resume=resume,
         )  # fmt: skip
+        return fitting.fit(self, X, y, options)
 
     def outputs(self, X: Any) -> np.ndarray:
         """A^L, (n, n_L), for the rows of X, (n, n_1). Raises ValueError for shapes that do not fit, NaN, infinity."""
@@ -421,6 +472,12 @@ class Network:
     # Inside
     # --------------------------------------------------------------------------------------------------------
 
+    def _draw_seed(self) -> int:
+        """A seed for something random besides the order, from the stream that drew the parameters."""
+        if self._rng is not None:
+            return int(self._rng.integers(2**63))
+        return int(np.random.randint(2**63, dtype=np.uint64))
+
     def _theta(self) -> np.ndarray:
         """The parameters as one new vector; ValueError if the user's own arrays do not fit, or are not finite."""
         built = self.architecture
@@ -453,11 +510,12 @@ class Network:
         batch_size: int,
         name: str | None = None,
         optimizer: optimizers.Optimizer = engines.PLAIN,
+        regularization: Regularization = engines.NONE,
     ) -> engines.Engine:
         built, rows = self._effective_architecture(), min(batch_size, len(examples))
         _architecture.check_batch(built, rows)
         name = name or self._choose_engine(examples, batch_size)
-        return engines.create(name, built, self._theta(), examples, rows, optimizer)
+        return engines.create(name, built, self._theta(), examples, rows, optimizer, regularization)
 
     def _take_up(self, engine: engines.Engine) -> None:
         """Let the engine go on with what a user's own code has put in the place of the parameters it published."""

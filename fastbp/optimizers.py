@@ -11,6 +11,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from fastbp.schedules import Schedule
+
 
 @dataclass
 class Memory:
@@ -20,15 +22,23 @@ class Memory:
     second: np.ndarray
     powers: np.ndarray = field(default_factory=lambda: np.ones(2))
 
-    def copy(self) -> "Memory":
-        return Memory(self.first.copy(), self.second.copy(), self.powers.copy())
+    def state(self) -> dict[str, np.ndarray]:
+        """A copy of all of it, by name."""
+        return {"first": self.first.copy(), "second": self.second.copy(), "powers": self.powers.copy()}
+
+    def restore(self, state: dict[str, np.ndarray]) -> None:
+        """Go back to a `state`, in the same arrays."""
+        self.first[:], self.second[:], self.powers[:] = state["first"], state["second"], state["powers"]
 
 
 @dataclass(frozen=True)
 class Optimizer(ABC):
-    """The base: a step size eta, and rates that must lie where they make sense. ValueError where they do not."""
+    """The base: a step size eta, or the schedule of one, and rates that must lie where they make sense.
 
-    eta: float
+    ValueError where they do not.
+    """
+
+    eta: float | Schedule
 
     # Whether the rule keeps an average of gradients, and one of squared gradients.
     keeps: ClassVar[tuple[bool, bool]] = (False, False)
@@ -36,7 +46,7 @@ class Optimizer(ABC):
     def __post_init__(self) -> None:
         for each in fields(self):
             value = getattr(self, each.name)
-            if isinstance(value, bool):
+            if isinstance(value, bool | Schedule):
                 continue
             if not isinstance(value, int | float | np.number) or not math.isfinite(value):
                 raise ValueError(f"{each.name} must be a finite number, got {value!r}")
@@ -104,7 +114,7 @@ class SGD(Optimizer):
 class Adagrad(Optimizer):
     """s ← s + g², θ ← θ - η g/(√s + ε). Duchi, Hazan and Singer (2011)."""
 
-    eta: float = 0.01
+    eta: float | Schedule = 0.01
     epsilon: float = 1e-10
     keeps: ClassVar[tuple[bool, bool]] = (False, True)
     code: ClassVar[int] = 3
@@ -122,7 +132,7 @@ class Adagrad(Optimizer):
 class RMSprop(Optimizer):
     """s ← ρ s + (1 - ρ) g², θ ← θ - η g/(√s + ε). Tieleman and Hinton (2012); defaults as in PyTorch."""
 
-    eta: float = 0.01
+    eta: float | Schedule = 0.01
     rho: float = 0.99
     epsilon: float = 1e-8
     keeps: ClassVar[tuple[bool, bool]] = (False, True)
@@ -145,7 +155,7 @@ class Adam(Optimizer):
     Kingma and Ba (2015), with their defaults.
     """
 
-    eta: float = 0.001
+    eta: float | Schedule = 0.001
     beta1: float = 0.9
     beta2: float = 0.999
     epsilon: float = 1e-8
@@ -182,3 +192,6 @@ class AdamW(Adam):
     @property
     def coefficients(self) -> tuple[float, float, float, float]:
         return self.beta1, self.beta2, self.epsilon, self.weight_decay
+
+
+BY_NAME: dict[str, type[Optimizer]] = {each.__name__: each for each in (SGD, Adagrad, RMSprop, Adam, AdamW)}

@@ -78,6 +78,15 @@ class Order:
         if self._by_index:
             self._pairs[:] = [self._stacked[row] for row in self._rows.tolist()]
 
+    def state(self) -> dict[str, Any]:
+        """What `next` starts from, apart from the random stream of whoever shuffles."""
+        return {"rows": self._rows.copy()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go back to the order of a `state`; the caller's list takes it too."""
+        self._rows = np.array(state["rows"], np.int64)
+        self._pairs[:] = [self._stacked[row] for row in self._rows.tolist()]
+
     @property
     def rows(self) -> np.ndarray:
         """The row of each of the caller's pairs, in their present order."""

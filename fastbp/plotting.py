@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Any
 from fastbp.errors import FastbpError
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from fastbp.history import History
     from fastbp.sweeps.result import Setting
 
 
 def check(path: Path) -> None:
     """Before any work: FastbpError without matplotlib, ValueError for a name it cannot draw to."""
-    if importlib.util.find_spec("matplotlib") is None:
-        raise FastbpError("--plot needs matplotlib, which is not installed; pip install 'fastbp[plot]'")
+    _need_matplotlib("--plot")
     from matplotlib.backend_bases import FigureCanvasBase
 
     kinds = FigureCanvasBase.get_supported_filetypes()
@@ -22,31 +25,83 @@ def check(path: Path) -> None:
         raise ValueError(f"--plot {path}: a picture's name ends in .png, .svg or .pdf")
 
 
+def _need_matplotlib(what: str) -> None:
+    if importlib.util.find_spec("matplotlib") is None:
+        raise FastbpError(f"{what} needs matplotlib, which is not installed; pip install 'fastbp[plot]'")
+
+
 def draw(records: Sequence[dict[str, Any]], path: Path, facts: dict[str, Any]) -> None:
     """Write the picture. records: the epochs of a History, with the training's cost and score beside those held out."""
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator, PercentFormatter
+    from matplotlib.ticker import PercentFormatter
 
     by_label = facts["task"] == "classify"
-    figure = Figure(figsize=(8, 3.6), layout="constrained")
-    axes = figure.subplots(1, 2)
-    epochs = [record["epoch"] for record in records]
-    for axis, what in zip(axes, ("cost", "score"), strict=True):
-        for part, name, style in (("training", "training data", "--"), ("validation", "held-out data", "-")):
-            if f"{part}_{what}" in records[0]:
-                values = [record[f"{part}_{what}"] for record in records]
-                axis.plot(epochs, values, style, label=name, marker="." if len(epochs) < 4 else None)
-        axis.set_xlabel("epoch")
-        axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        axis.grid(alpha=0.3)
+    figure, axes = _axes(2)
+    _cost_and_score(axes[0], axes[1], records)
     axes[0].set_title(f"cost ({facts['cost'].replace('_', ' ')})")
     axes[1].set_title("accuracy" if by_label else "R²")
     if by_label:
         axes[1].yaxis.set_major_formatter(PercentFormatter(1.0))
-    axes[1].legend()
     sizes = "-".join(map(str, facts["sizes"]))
     figure.suptitle(f"{Path(facts['data']).name}: network {sizes}, η = {facts['eta']:g}, batch {facts['batch_size']}")
     figure.savefig(path, dpi=150)
+
+
+def history(of: "History") -> "Figure":
+    """See `History.plot`."""
+    _need_matplotlib("plot")
+    judged = any(name.endswith(("cost", "score")) for name in of.columns)
+    by_layer = [
+        (prefix, title)
+        for prefix, title in (("gradient_norm_", "norm of the gradient"), ("saturation_", "saturated"))
+        if any(name.startswith(prefix) for name in of.columns)
+    ]
+    figure, axes = _axes(2 * judged + len(by_layer) or 1)
+    if judged:
+        _cost_and_score(axes[0], axes[1], of.epochs)
+        axes[0].set_title("cost")
+        axes[1].set_title("score")
+    elif not by_layer:
+        name, title = ("eta", "step size") if "eta" in of.columns else ("objective", "cost minimised")
+        _curve(axes[0], of.epochs, name, title, "-")
+        axes[0].set_title(title)
+    for axis, (prefix, title) in zip(axes[2 * judged :], by_layer, strict=False):
+        for name in of.columns:
+            if name.startswith(prefix):
+                _curve(axis, of.epochs, name, f"layer {name.removeprefix(prefix)}", "-")
+        if prefix == "gradient_norm_":
+            axis.set_yscale("log")
+        axis.set_title(title)
+        axis.legend()
+    return figure
+
+
+def _axes(count: int) -> tuple["Figure", Any]:
+    """A figure with so many empty plots by epoch, side by side."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    figure = Figure(figsize=(4 * count, 3.6), layout="constrained")
+    axes = figure.subplots(1, count, squeeze=False)[0]
+    for axis in axes:
+        axis.set_xlabel("epoch")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axis.grid(alpha=0.3)
+    return figure, axes
+
+
+def _cost_and_score(cost: "Axes", score: "Axes", records: Sequence[dict[str, Any]]) -> None:
+    for axis, what in ((cost, "cost"), (score, "score")):
+        for part, label, style in (("training", "training data", "--"), ("validation", "held-out data", "-")):
+            _curve(axis, records, f"{part}_{what}", label, style)
+    score.legend()
+
+
+def _curve(axis: "Axes", records: Sequence[dict[str, Any]], name: str, label: str, style: str) -> None:
+    """One column by epoch, if it was recorded."""
+    if records and name in records[0]:
+        epochs = [record["epoch"] for record in records]
+        values = [record[name] for record in records]
+        axis.plot(epochs, values, style, label=label, marker="." if len(epochs) < 4 else None)
 
 
 # From this ratio of the largest to the smallest value on, an axis is logarithmic.

@@ -75,6 +75,14 @@ class Teller:
         if not self.silent and (not self.on_terminal or self._is_milestone(record["epoch"])):
             print(self._line(record), flush=True)
 
+    def state(self) -> dict[str, Any]:
+        """The records so far, for a checkpoint."""
+        return {"records": [dict(record) for record in self.records]}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on after the records of a `state`."""
+        self.records = [dict(record) for record in state["records"]]
+
     def _is_milestone(self, epoch: int) -> bool:
         return epoch == self.epochs or str(epoch).rstrip("0") in ("1", "2", "3", "5")
 
@@ -101,10 +109,13 @@ def closing(facts: dict[str, Any]) -> None:
     compiling = first > max(1.0, 3 * last)
     print(_verdict(facts["result"]))
     print(
-        f"{_counted(facts['epochs'], 'epoch')} in {_duration(seconds)} in the {facts['engine']} engine"
+        f"{_counted(len(facts['history']), 'epoch')} in {_duration(seconds)} in the {facts['engine']} engine"
         f"{' (compiled for the first time)' if compiling else ''}; "
         f"{_duration(facts['seconds'])} in all"
     )
+    if facts["ended"] is not None:
+        kept = "" if facts["best_epoch"] is None else f"; the network is that of epoch {facts['best_epoch']}"
+        print(f"ended by {facts['ended']}{kept}")
     if facts["saved"] is not None:
         print(f"saved in {facts['saved']}")
     if facts["plot"] is not None:

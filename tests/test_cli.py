@@ -29,7 +29,7 @@ from fastbp.engines import NAMES
 from fastbp.initializers import SCALES
 
 ROOT = Path(__file__).parent.parent
-COMMANDS = ("train", "evaluate", "predict", "plan", "sweep", "info")
+COMMANDS = ("train", "replay", "evaluate", "predict", "plan", "sweep", "info")
 KINDS = ("setosa", "versicolor", "virginica")
 # Small enough for the plain engine, which needs no compiler.
 QUICK = ("--engine", "reference", "--epochs", "3")
@@ -154,9 +154,10 @@ def test_help_names_what_the_tables_hold() -> None:
 
 
 def example_lines() -> list[str]:
-    """The command lines of all help pages and of docs/cli.md, each once, in an order in which files come to be."""
+    """The command lines of all help pages and of the docs, each once, in an order in which files come to be."""
     pages = [run(*command, "--help").stdout for command in ((), *((name,) for name in COMMANDS))]
-    text = "\n".join([*pages, (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")])
+    docs = [(ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("cli.md", "checkpoints.md")]
+    text = "\n".join([*pages, *docs])
     lines = re.findall(r"^(?:   |\$ )(.*fastbp .+)$", text.replace("\\\n", " "), re.MULTILINE)
     assert len(lines) > 25
     return [*sorted(dict.fromkeys(lines), key=lambda line: "train" not in line)]
@@ -527,6 +528,46 @@ def test_info_has_what_a_bug_report_needs() -> None:
         assert re.search(rf"^{name} +\S", text, re.MULTILINE)
 
 
+# --- Schedules, early stopping, dropout
+
+
+def test_patience_stops_and_keeps_the_best(folder: Path) -> None:
+    options = ["train", "--data", "iris.csv", "--epochs", 60, "--eta", 1e-9, "--patience", 3]
+    lines = run(*options).stdout.splitlines()
+    assert "ended by early stopping; the network is that of epoch 1" in lines
+    assert any(line.startswith("4 epochs in ") for line in lines)
+    facts = run_json(*options)
+    assert (facts["ended"], facts["best_epoch"], len(facts["history"])) == ("early stopping", 1, 4)
+    assert facts["result"]["score"] == facts["history"][0]["validation_score"]
+
+
+def test_schedules_of_the_step_size(folder: Path) -> None:
+    etas = {
+        kind: [
+            record["eta"]
+            for record in run_json("train", "--data", "iris.csv", "--epochs", 4, "--eta", 0.2, "--schedule", kind)[
+                "history"
+            ]
+        ]
+        for kind in ("constant", "cosine", "halve")
+    }
+    assert etas["constant"] == etas["halve"] == [0.2] * 4
+    assert etas["cosine"] == pytest.approx([0.2, 0.1 + 0.1 * 0.5**0.5, 0.1, 0.1 - 0.1 * 0.5**0.5])
+
+
+def test_dropout_changes_the_training_and_repeats(folder: Path) -> None:
+    costs = [
+        run_json("train", "--data", "iris.csv", *QUICK, "--dropout", share)["result"]["cost"] for share in (0, 0.5, 0.5)
+    ]
+    assert costs[0] != costs[1] == costs[2]
+
+
+@pytest.mark.parametrize("options", [["--patience", 3], ["--schedule", "halve"]])
+def test_what_judges_needs_rows_held_out(folder: Path, options: list) -> None:
+    error = fail("train", "--data", "iris.csv", *QUICK, *options, "--validation", 0)
+    assert f"{' '.join(map(str, options)).removesuffix(' 3')} judges on rows held out; drop --validation 0" in error
+
+
 # --- The plot
 
 
@@ -766,6 +807,77 @@ def test_a_warning_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == "fastbp: note: mind the gap\n"
 
 
+# --- Checkpoints
+
+
+def without_times(document: dict) -> dict:
+    history = [{k: v for k, v in record.items() if "second" not in k} for record in document["history"]]
+    return {**document, "history": history, "seconds": None, "saved": None}
+
+
+@pytest.mark.parametrize("every", [None, "2", "3epochs", "1batch", "1s"])
+def test_a_resumed_training_ends_as_an_uninterrupted_one(folder: Path, every: str | None) -> None:
+    train = ("train", "--data", "iris.csv", "--engine", "reference", "--save", "whole.model")
+    whole = run_json(*train, "--epochs", 5)
+    how_often = ("--every", every) if every else ()
+    half = run_json(*train[:-1], "half.model", "--epochs", 3, "--checkpoint", "c", *how_often)
+    assert without_times(half)["history"] == without_times(whole)["history"][:3]
+    rest = run_json(*train[:-1], "rest.model", "--epochs", 5, "--resume", "c", "--checkpoint", "c")
+    assert without_times(rest) == without_times(whole)
+    assert (folder / "rest.model").read_bytes() == (folder / "whole.model").read_bytes()
+    lines = run("train", "--data", "iris.csv", "--engine", "reference", "--epochs", 6, "--resume", "c").stdout
+    assert "epoch 6/6" in lines and "epoch 5/6" not in lines
+    assert [path.name for path in folder.glob(".*")] == []
+
+
+def test_the_engine_of_a_resumed_training_is_the_checkpoint_s(folder: Path) -> None:
+    run("train", "--data", "iris.csv", *QUICK, "--checkpoint", "c")
+    assert run_json("train", "--data", "iris.csv", "--epochs", 4, "--resume", "c")["engine"] == "reference"
+
+
+def test_checkpoints_that_are_refused(folder: Path) -> None:
+    train = ("train", "--data", "iris.csv", *QUICK)
+    run(*train, "--checkpoint", "c", "--save", "m")
+    before = (folder / "c").read_bytes()
+    message = fail(*train, "--resume", "c", "--eta", "0.3")
+    assert "belongs to another run: optimizer is SGD(eta=0.05" in message
+    assert message.endswith("Give the options of the first command")
+    assert "X holds other values" in fail(*train, "--resume", "c", "--scaling", "none")
+    assert fail(*train, "--resume", "none").startswith("there is no file none; a checkpoint comes from --checkpoint")
+    assert "kind 'fastbp-model'" in fail(*train, "--resume", "m")
+    assert "would overwrite a file of kind 'fastbp-model'" in fail(*train, "--checkpoint", "m")
+    assert "would overwrite what is read" in fail(*train, "--checkpoint", "iris.csv")
+    assert "both name c" in fail(*train, "--checkpoint", "c", "--save", "c")
+    assert "there is no folder" in fail(*train, "--checkpoint", "no/c")
+    assert (folder / "c").read_bytes() == before
+    assert "give that too" in usage_error(*train, "--every", "2")
+    for every in ("0", "-1", "x", "2weeks", "1.5", "1.5batches", "s", "nans", "2e9s"):
+        assert "is not a number of epochs (2), mini-batches" in usage_error(
+            *train, "--checkpoint", "c", "--every", every
+        )
+    (folder / "c").write_bytes(before[:-1])
+    assert "cut short" in fail(*train, "--resume", "c")
+
+
+def test_replay(folder: Path) -> None:
+    train = ("train", "--data", "iris.csv", *QUICK, "--batch-size", "7")
+    run(*train, "--checkpoint", "c")
+    page = run("replay", "c", "--batch", 2, "--data", "iris.csv").stdout
+    assert page.startswith("epoch 4, mini-batch 2, 7 in an epoch (from 1)\neta 0.05, cost ")
+    document = run_json("replay", "c", "--batch", 2, "--data", "iris.csv")
+    assert (document["epoch"], document["batch"], document["batches"]) == (4, 2, 7)
+    assert len(document["rows"]) == len(document["costs"]) == 7
+    assert [layer["layer"] for layer in document["layers"]] == [2, 3]
+    for row in document["rows"]:
+        assert re.search(rf"^ *{row} ", page, re.MULTILINE)
+    assert fail("replay", "c", "--batch", 8, "--data", "iris.csv") == "--batch 8: epoch 4 has the mini-batches 1 to 7"
+    assert "--batch" in usage_error("replay", "c", "--batch", 0)
+    assert "X has shape (1442, 64), but the network takes 4 features" in fail("replay", "c", "--batch", 1)
+    message = fail("replay", "c", "--batch", 1, "--data", "iris.csv", "--validation", "0.5")
+    assert "is of a run on other data: examples differs" in message
+    assert fail("replay", "none", "--batch", 1).startswith("there is no file none; a checkpoint comes from")
+
+
 # --- Ctrl-C, in process
 
 
@@ -794,6 +906,8 @@ def test_ctrl_c_keeps_what_was_learned_where_the_user_wanted_it(folder: Path, mo
     message = interrupt(*train, "--save", "h.model")
     assert message == "fastbp: stopped after 5 of 9 epochs; the network so far is in h.model\n"
     assert run_json("evaluate", "h.model", "--data", "houses.csv")["score"] > 0.5  # in the unit of the prices
+    message = interrupt(*train, "--checkpoint", "c")
+    assert message == "fastbp: stopped after 5 of 9 epochs; the same command with --resume c goes on\n"
     stop_after(monkeypatch, 0)
     assert "before the first epoch was over; nothing was saved" in interrupt(*train, "--save", "other.model")
     assert not (folder / "other.model").exists()

@@ -121,7 +121,7 @@ def compressed(rng: np.random.Generator, dtype: type, rows: int, n: int) -> tupl
     X = X.astype(dtype)
     indptr = np.concatenate([[0], np.cumsum(np.count_nonzero(X, axis=1))])
     none = np.empty(0, dtype)
-    return X, kernels.Data(none, indptr, np.nonzero(X)[1].astype(np.int32), X[X != 0], none, NO_LABELS)
+    return X, kernels.Data(none, indptr, np.nonzero(X)[1].astype(np.int32), X[X != 0], none, NO_LABELS, none)
 
 
 @pytest.mark.parametrize("vectors", [1, 2])
@@ -159,7 +159,7 @@ def test_scatter_panel(dtype: type, vectors: int) -> None:
 def test_an_input_named_twice_in_a_row_counts_twice(dtype: type) -> None:
     p, none = panel(dtype), np.empty(0, dtype)
     data = kernels.Data(
-        none, np.array([0, 3]), np.array([1, 0, 1], np.int32), np.array([2, 5, 3], dtype), none, NO_LABELS
+        none, np.array([0, 3]), np.array([1, 0, 1], np.int32), np.array([2, 5, 3], dtype), none, NO_LABELS, none
     )
     w, z, rows, one = np.ones(2 * p, dtype), np.zeros(p, dtype), np.array([0]), dtype(1)
     kernels.gather_panel(z, 0, w, 0, data, rows, 0, 1, 2, one, np.zeros(p, dtype), 0)
@@ -219,6 +219,7 @@ def laid_out(sizes: tuple[int, ...], dtype: type, rows: int) -> tuple[kernels.Sh
     built = architecture.build(sizes, "sigmoid", "sigmoid", "quadratic", None, dtype)
     shape, work = fused.layout(built, rows)
     work[:] = np.nan
+    work[shape.zeros_at : shape.zeros_at + shape.panel] = 0
     return shape, work
 
 
@@ -249,10 +250,12 @@ def test_transpose(dtype: type) -> None:
         for first, last in ((0, panels // 2), (panels // 2, panels)):  # as two threads do
             kernels.transpose(shape, packed, work, 2, first, last)
         at = shape.layers[2, kernels.TURNED_AT]
-        turned = unpanelled(work[at : at + panels * p * n], n, panels * p, dtype)
-        np.testing.assert_array_equal(turned[:, :below], W.T.astype(float))
-        assert (turned[:, below:] == 0).all()
-        assert np.isnan(work[:at]).all() and np.isnan(work[at + turned.size :]).all()
+        padded = int(shape.layers[2, kernels.PADDED])
+        turned = unpanelled(work[at : at + panels * p * padded], padded, panels * p, dtype)
+        np.testing.assert_array_equal(turned[:n, :below], W.T.astype(float))
+        assert (turned[:n, below:] == 0).all()
+        work[at : at + turned.size], work[shape.zeros_at : shape.zeros_at + p] = np.nan, np.nan
+        assert np.isnan(work).all()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -276,7 +279,7 @@ def test_subtract_targets(dtype: type, by_label: bool) -> None:
         A, (a, d) = rng.normal(size=(4, n)).astype(dtype), shape.layers[1, [kernels.A_AT, kernels.DELTA_AT]]
         work[a:d] = panelled(A, dtype, np.nan)  # the padding of a may be anything
         targets, given = (none, labels) if by_label else (Y.reshape(-1), NO_LABELS)
-        data = kernels.Data(none, NO_LABELS, np.empty(0, np.int32), none, targets, given)
+        data = kernels.Data(none, NO_LABELS, np.empty(0, np.int32), none, targets, given, none)
         panels = -(-n // p)
         for part in (
             kernels.Part(0, panels, 0, 1),

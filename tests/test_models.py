@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastbp
-from fastbp import modelfile, models
+from fastbp import container, models
 from fastbp.book import network as book
 from fastbp.errors import ModelFileError
 
@@ -195,7 +195,7 @@ def test_missing_files_and_strangers(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("hello")
     with pytest.raises(ModelFileError, match="text"):
         fastbp.load(tmp_path / "text")
-    modelfile.save(tmp_path / "other", {}, {}, kind="something-else")
+    container.save(tmp_path / "other", {}, {}, kind="something-else")
     with pytest.raises(ModelFileError):
         fastbp.load(tmp_path / "other")
 
@@ -213,13 +213,13 @@ def contents() -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         found.update(tensors=dict(tensors), metadata=dict(metadata))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(models.modelfile, "save", keep)
+        patch.setattr(models.container, "save", keep)
         net.save("anywhere")
     return found["tensors"], found["metadata"]
 
 
 def load_with(path: Path, tensors: dict, metadata: Any) -> fastbp.Network:
-    modelfile.save(path, tensors, metadata, kind=models.KIND)
+    container.save(path, tensors, metadata, kind=models.KIND)
     return fastbp.load(path)
 
 
@@ -319,7 +319,7 @@ def test_any_metadata_is_a_network_or_refused(key: str, value: Any) -> None:
     tensors, metadata = contents()
     try:
         with pytest.MonkeyPatch.context() as patch:  # without the disk
-            patch.setattr(models.modelfile, "load", lambda path, kind: (tensors, metadata | {key: value}))
+            patch.setattr(models.container, "load", lambda path, kind: (tensors, metadata | {key: value}))
             net = fastbp.load("its-name")
     except ModelFileError as error:
         assert "its-name" in str(error)

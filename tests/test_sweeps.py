@@ -120,6 +120,32 @@ def test_all_that_network_and_fit_take_can_vary(tmp_path):
     json.dumps(result.as_dict(), allow_nan=False)
 
 
+def test_what_fit_does_around_training_can_vary_too(tmp_path):
+    weights = np.random.default_rng(3).random(len(DATA[1]))
+    configs = [
+        {"eta": 0.5, "early_stopping": fastbp.EarlyStopping(patience=1)},
+        {"eta": fastbp.Cosine(0.5, 12), "monitor_training": True},
+        {"optimizer": fastbp.Adam(fastbp.WarmUp(fastbp.Constant(0.01), 2)), "dropout": 0.2, "l1": 0.01},
+        {"optimizer": fastbp.Adam(0.01), "class_weight": {0: 2.0, 1: 1.0}, "label_smoothing": 0.1},
+        {"optimizer": fastbp.LBFGS()},
+        {"eta": fastbp.HalveWhenStuck(0.5, 1), "max_norm": 2.0},
+    ]
+    of_all = {**SPEC, "epochs": 12}
+    arguments = {"spec": of_all, "configs": configs, "sample_weight": weights, "output": tmp_path / "rows.jsonl"}
+    result = sweep(**arguments, keep_models=tmp_path / "models")
+    for row, config in zip(result, configs, strict=True):
+        network, history = alone(0, of_all, **config, sample_weight=weights)
+        assert same(network, fastbp.load(row["model"])), config
+        assert row["epochs_done"] == len(history)
+        kept = len(history) - 1 if history.best_epoch is None else history.best_epoch
+        assert row["final"]["validation_cost"] == history["validation_cost"][kept]
+    first = result.rows[0]
+    assert first["status"] == "stopped" and first["message"].startswith("early stopping after ")
+    assert result.rows[1]["settings"]["eta"] == {"name": "Cosine", "eta": 0.5, "length": 12}
+    assert "training_score" in result.rows[1]["final"]
+    assert without_times(sweep(**{**arguments, "configs": configs}, resume=True)) == without_times(result)
+
+
 def test_sparse_and_read_only_data_and_names_for_labels():
     X, y = DATA
     names = np.array(["a", "b", "c"])[y]

@@ -10,6 +10,8 @@ from numba.core.config import DISABLE_JIT
 import fastbp
 from fastbp import architecture, data, engines, threads
 from fastbp.engines import fused, plan
+from fastbp.optimizers import Optimizer
+from fastbp.regularization import Regularization
 
 compiled_only = pytest.mark.skipif(DISABLE_JIT, reason="with the JIT off there is one thread")
 
@@ -26,16 +28,28 @@ NETWORKS = {
 }
 
 
-def engine(name: str, dtype: str, density: float, batch_size: int, optimizer: object) -> fused.FusedEngine:
+RULES = [
+    (engines.PLAIN, engines.NONE),
+    (fastbp.AdamW(1e-2), engines.NONE),
+    (fastbp.SGD(1.0, momentum=0.5), engines.NONE),
+    (engines.PLAIN, Regularization(max_norm=0.8, dropout=0.3, seed=5)),
+    (fastbp.Adam(1e-2), Regularization(1e-3, 0.8, 0.5, 6)),
+]
+
+
+def engine(
+    name: str, dtype: str, density: float, batch_size: int, optimizer: Optimizer, given_rules: Regularization
+) -> fused.FusedEngine:
     given = {"hidden": "sigmoid", "output": "sigmoid", "cost": "quadratic", "neurons": None, **NETWORKS[name]}
     built = architecture.build(
         given["sizes"], given["hidden"], given["output"], given["cost"], given["neurons"], dtype
     )  # fmt: skip
     rng = np.random.default_rng(0)
     X = (rng.normal(size=(60, 12)) * (rng.random((60, 12)) < density)).astype(dtype)
-    examples = data.Examples(X, None, rng.integers(0, built.sizes[-1], 60))
+    weights = None if given_rules == engines.NONE else rng.random(60)
+    examples = data.Examples(X, None, rng.integers(0, built.sizes[-1], 60), weights)
     theta = rng.normal(size=fastbp.parameters.count(built.sizes)).astype(dtype) / 4
-    return fused.FusedEngine(built, theta, examples, batch_size, optimizer)
+    return fused.FusedEngine(built, theta, examples, batch_size, optimizer, given_rules)
 
 
 def run_with(made: fused.FusedEngine, count: int) -> list[np.ndarray]:
@@ -57,11 +71,11 @@ def made_examples(made: fused.FusedEngine) -> data.Examples:
 @pytest.mark.parametrize("density", [0.2, 1.0])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_bits_do_not_depend_on_the_number_of_threads(name: str, density: float, dtype: str) -> None:
-    for optimizer in (engines.PLAIN, fastbp.AdamW(1e-2), fastbp.SGD(1.0, momentum=0.5)):
+    for rules in RULES:
         for batch_size in (1, 7, 32):
-            alone = run_with(engine(name, dtype, density, batch_size, optimizer), 1)
+            alone = run_with(engine(name, dtype, density, batch_size, *rules), 1)
             for count in (2, 3, 5):
-                together = run_with(engine(name, dtype, density, batch_size, optimizer), count)
+                together = run_with(engine(name, dtype, density, batch_size, *rules), count)
                 for a, b in zip(alone, together, strict=True):
                     np.testing.assert_array_equal(a, b)
 
@@ -110,8 +124,8 @@ def test_available_heeds_the_environment_and_the_context(monkeypatch: pytest.Mon
 def test_small_mini_batches_get_one_thread() -> None:
     small = architecture.build((8, 32, 16, 4), "sigmoid", "sigmoid", "quadratic", None, "float32")
     large = architecture.build((784, 512, 10), "sigmoid", "sigmoid", "quadratic", None, "float32")
-    assert plan.most_threads(small, 16) == 1
-    assert plan.most_threads(large, 100) == (1 if DISABLE_JIT else threads.available())
+    assert plan.pace(small, 16).most == 1
+    assert plan.pace(large, 100).most == (1 if DISABLE_JIT else threads.available())
 
 
 class Clock:
@@ -151,5 +165,6 @@ def test_pace_finds_the_faster_way_and_notices_when_that_changes(
     assert clock.work(pace, units)[-1][0] == 2
 
 
-def test_pace_with_one_thread_does_all_at_once() -> None:
+def test_pace_without_a_choice_does_all_at_once() -> None:
     assert list(threads.Pace(1).pieces(1000)) == [(0, 1000, 1)]
+    assert list(threads.Pace(3, sure=True).pieces(1000)) == [(0, 1000, 3)]

@@ -12,6 +12,7 @@ import numpy as np
 from fastbp.architecture import Architecture
 from fastbp.data import Examples
 from fastbp.optimizers import SGD, Optimizer
+from fastbp.regularization import NONE, Regularization
 
 NAMES = ("reference", "matrix", "fused")
 PLAIN = SGD(eta=1.0)  # the step sizes come with each call of train; this names the rule only
@@ -21,21 +22,33 @@ class Engine(Protocol):
     """What the training loop asks of an engine."""
 
     name: str
+    regularization: Regularization
 
     def __init__(
-        self, architecture: Architecture, theta: np.ndarray, examples: Examples, batch_size: int, optimizer: Optimizer
+        self,
+        architecture: Architecture,
+        theta: np.ndarray,
+        examples: Examples,
+        batch_size: int,
+        optimizer: Optimizer,
+        regularization: Regularization,
     ) -> None:
         """Take a copy of theta. No mini-batch will hold more than batch_size examples."""
 
-    def train(self, order: np.ndarray, eta: np.ndarray, decay: float) -> None:
+    def train(self, order: np.ndarray, eta: np.ndarray, decay: float, step: int = 0) -> None:
         """Run mini-batches of batch_size rows of `order`, the last one maybe shorter, one step size in eta each.
 
         Plain SGD: W ← (1 - η·decay) W - (η/m) Σ ∂C/∂W and b ← b - (η/m) Σ ∂C/∂b; decay is λ/n. Other optimizers step
-        along the mean gradient, to which decay · W is added for the weights.
+        along the mean gradient, to which decay · W is added for the weights. If the examples have weights, each counts
+        that many times in the sum, while m stays the number of rows. `step` is the number in the run of the first
+        mini-batch, from which dropout has its masks.
         """
 
     def gradient(self, rows: np.ndarray) -> np.ndarray:
-        """The sum over these examples (at most batch_size) of ∂C/∂theta, laid out like theta."""
+        """The sum over these examples (at most batch_size) of ∂C/∂theta times their weights, laid out like theta.
+
+        Without dropout and the terms of the regularisation.
+        """
 
     def prepare(self, examples: Examples) -> Any:
         """Other examples in the form this engine reads, for `outputs`."""
@@ -52,10 +65,10 @@ class Engine(Protocol):
     def is_finite(self) -> bool:
         """False if any parameter is NaN or infinite."""
 
-    def save_state(self) -> Any:
-        """A copy of everything `train` changes, exactly, for `restore_state`."""
+    def save_state(self) -> dict[str, np.ndarray]:
+        """A copy of everything `train` changes, exactly, for `restore_state` of an engine made in the same way."""
 
-    def restore_state(self, state: Any) -> None:
+    def restore_state(self, state: dict[str, np.ndarray]) -> None:
         """Go back to a saved state."""
 
 
@@ -66,16 +79,17 @@ def create(
     examples: Examples,
     batch_size: int,
     optimizer: Optimizer = PLAIN,
+    regularization: Regularization = NONE,
 ) -> Engine:
     """The engine of this name, ready to train. Each is imported when first asked for (fused brings Numba)."""
     if name == "reference":
         from fastbp.engines.reference import ReferenceEngine
 
-        return ReferenceEngine(architecture, theta, examples, batch_size, optimizer)
+        return ReferenceEngine(architecture, theta, examples, batch_size, optimizer, regularization)
     if name == "matrix":
         from fastbp.engines.matrix import MatrixEngine
 
-        return MatrixEngine(architecture, theta, examples, batch_size, optimizer)
+        return MatrixEngine(architecture, theta, examples, batch_size, optimizer, regularization)
     from fastbp.engines.fused import FusedEngine
 
-    return FusedEngine(architecture, theta, examples, batch_size, optimizer)
+    return FusedEngine(architecture, theta, examples, batch_size, optimizer, regularization)

@@ -8,17 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from fastbp import kernels, parameters, threads
+from fastbp import dropout, kernels, parameters, threads
 from fastbp.architecture import Architecture
 from fastbp.data import Examples, is_sparse
 from fastbp.engines import plan
 from fastbp.optimizers import Optimizer
+from fastbp.regularization import Regularization, seed_state, with_seed
 
 # Rows in one block of a prediction.
 PREDICTION_BLOCK = 64
 # Floating-point operations in one compiled call of a prediction: 0.2 s where it runs worst.
 PREDICTION_FLOPS = 500_000_000
 _NO_STEPS = np.empty(0)
+_NO_RULES = kernels.Rules(0.0, np.inf, dropout.keys(0, 0, 0, 2), dropout.threshold(0.0), 1.0)
 
 
 class FusedEngine:
@@ -27,21 +29,26 @@ class FusedEngine:
     name = "fused"
 
     def __init__(
-        self, architecture: Architecture, theta: np.ndarray, examples: Examples, batch_size: int, optimizer: Optimizer
+        self,
+        architecture: Architecture,
+        theta: np.ndarray,
+        examples: Examples,
+        batch_size: int,
+        optimizer: Optimizer,
+        regularization: Regularization,
     ) -> None:
-        self.architecture, self.batch_size = architecture, batch_size
+        self.architecture, self.examples, self.batch_size = architecture, examples, batch_size
+        self.regularization = regularization
         dtype = architecture.dtype
-        self.shape, self.work = layout(architecture, batch_size)
+        self.shape, self.work = layout(architecture, batch_size, bool(regularization.dropout))
         self.data = kernel_data(examples, architecture)
         last = self.shape.layers[-1]
         self.packed = aligned_zeros(int(last[kernels.BIAS_AT] + last[kernels.PADDED]), dtype)
         self.scale = np.ones(1, dtype)
         kernels.pack(self.shape, theta, self.packed)
         memory = optimizer.remember(self.packed.size, dtype)
-        gradient = aligned_zeros(self.packed.size if optimizer.code else 0, dtype)
-        self.pace, self.prediction_pace = (
-            threads.Pace(plan.most_threads(architecture, rows)) for rows in (batch_size, PREDICTION_BLOCK)
-        )
+        gradient = aligned_zeros(self.packed.size if optimizer.code or regularization.l1 else 0, dtype)
+        self.pace, self.prediction_pace = plan.pace(architecture, batch_size), plan.pace(architecture, PREDICTION_BLOCK)
         self.steps = kernels.Steps(
             optimizer.code,
             np.array(optimizer.coefficients),
@@ -51,11 +58,20 @@ class FusedEngine:
             gradient,
         )
 
-    def train(self, order: np.ndarray, eta: np.ndarray, decay: float) -> None:
+    def train(self, order: np.ndarray, eta: np.ndarray, decay: float, step: int = 0) -> None:
         network, m = (self.shape, self.packed, self.scale), self.batch_size
         for first, last, count in self.pace.pieces(len(eta)):
-            rows, steps = order[first * m : last * m], eta[first:last]
-            self._run(count, kernels.TRAIN, *network, self.work, self.data, rows, m, self.packed, steps, decay)
+            rows, steps, rules = order[first * m : last * m], eta[first:last], self._rules(step + first, last - first)
+            self._run(count, kernels.TRAIN, *network, self.work, self.data, rows, m, self.packed, steps, decay, rules)
+
+    def _rules(self, step: int, count: int) -> kernels.Rules:
+        """The regularisation of mini-batches step, step + 1, … of the run."""
+        given = self.regularization
+        count = count if given.dropout else 0
+        return kernels.Rules(
+            given.l1, given.max_norm, dropout.keys(given.seed, step, count, len(self.architecture.sizes)),
+            dropout.threshold(given.dropout), 1 / (1 - given.dropout),
+        )  # fmt: skip
 
     def gradient(self, rows: np.ndarray) -> np.ndarray:
         nabla = np.zeros_like(self.packed)
@@ -64,7 +80,8 @@ class FusedEngine:
         return self._unpack(nabla, np.ones_like(self.scale))
 
     def prepare(self, examples: Examples) -> tuple[int, kernels.Data]:
-        return len(examples), kernel_data(examples, self.architecture)
+        data = self.data if examples.X is self.examples.X else kernel_data(examples, self.architecture)
+        return len(examples), data
 
     def outputs(self, prepared: tuple[int, kernels.Data]) -> np.ndarray:
         (n, data), dtype = prepared, self.architecture.dtype
@@ -103,11 +120,12 @@ class FusedEngine:
         result: np.ndarray,
         eta: np.ndarray = _NO_STEPS,
         decay: float = 0.0,
+        rules: kernels.Rules = _NO_RULES,
     ) -> None:
         dtype, order = self.architecture.dtype, _writable(np.ascontiguousarray(order, np.int64))
         arguments = (
             task, shape, packed, scale, work, data, order, batch_size, eta.astype(dtype), dtype.type(decay),
-            self.steps, result,
+            self.steps, rules, result,
         )  # fmt: skip
         threads.run_together(count, lambda me, sync: kernels.run(*arguments, me, count, sync))
 
@@ -126,23 +144,30 @@ class FusedEngine:
     def is_finite(self) -> bool:
         return bool(np.isfinite(self.packed).all() and np.isfinite(self.scale).all())
 
-    def _changing(self) -> tuple[np.ndarray, ...]:
-        return self.packed, self.scale, self.steps.powers, self.steps.first, self.steps.second
+    def _changing(self) -> dict[str, np.ndarray]:
+        steps = self.steps
+        memory = {"first": steps.first, "second": steps.second, "powers": steps.powers}
+        return {"packed": self.packed, "scale": self.scale, **memory}
 
-    def save_state(self) -> Any:
-        return tuple(array.copy() for array in self._changing())
+    def save_state(self) -> dict[str, np.ndarray]:
+        changing = {name: array.copy() for name, array in self._changing().items()}
+        return {**changing, "seed": seed_state(self.regularization)}
 
-    def restore_state(self, state: Any) -> None:
-        for array, saved in zip(self._changing(), state, strict=True):
-            array[...] = saved
+    def restore_state(self, state: dict[str, np.ndarray]) -> None:
+        for name, array in self._changing().items():
+            array[...] = state[name]
+        self.regularization = with_seed(self.regularization, state["seed"])
 
 
-def layout(architecture: Architecture, rows: int) -> tuple[kernels.Shape, np.ndarray]:
-    """Where everything lies in the packed parameters and in the work space, and a work space for so many rows."""
+def layout(architecture: Architecture, rows: int, dropping: bool = False) -> tuple[kernels.Shape, np.ndarray]:
+    """Where everything lies in the packed parameters and in the work space, and a work space for so many rows.
+
+    With `dropping` there is room beside each hidden layer for what dropout leaves of it.
+    """
     panel = 2 * kernels.VECTOR_BYTES // architecture.dtype.itemsize
     sizes = architecture.sizes
     padded = [_round_up(n, panel) for n in sizes]
-    layers = np.zeros((len(sizes), 9), np.int64)
+    layers = np.zeros((len(sizes), 10), np.int64)
     layers[:, kernels.SIZE], layers[:, kernels.PADDED] = sizes, padded
     codes = [activation.code for activation in architecture.activations]
     layers[1:, kernels.ACTIVATION] = codes  # type: ignore[assignment]  # all known: the engine was checked
@@ -151,9 +176,13 @@ def layout(architecture: Architecture, rows: int) -> tuple[kernels.Shape, np.nda
         for column in (kernels.A_AT,) if l == 0 else (kernels.Z_AT, kernels.A_AT, kernels.DELTA_AT):
             layers[l, column] = at
             at += rows * p
+        layers[l, kernels.PASSED_AT] = layers[l, kernels.A_AT]
+        if dropping and 0 < l < len(sizes) - 1:
+            layers[l, kernels.PASSED_AT] = at
+            at += rows * p
         if l > 1:
             layers[l, kernels.TURNED_AT] = at
-            at += padded[l - 1] * sizes[l]
+            at += padded[l - 1] * p
     zeros_at, spare_at, at = at, at + panel, 0
     for l in range(1, len(sizes)):
         layers[l, kernels.WEIGHT_AT] = at
@@ -196,7 +225,8 @@ def kernel_data(examples: Examples, architecture: Architecture) -> kernels.Data:
         labels = examples.labels
     elif examples.Y is not None:
         targets = np.ascontiguousarray(examples.Y, dtype).reshape(-1)
-    return kernels.Data(*map(_writable, (dense, indptr, indices, values, targets, labels)))
+    weights = np.empty(0, dtype) if examples.weights is None else examples.weights.astype(dtype)
+    return kernels.Data(*map(_writable, (dense, indptr, indices, values, targets, labels, weights)))
 
 
 @dataclass(frozen=True)

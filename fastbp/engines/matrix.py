@@ -4,16 +4,17 @@ Rows are examples. Each equation is one or two calls of BLAS, into buffers that 
 The activations of large layers run compiled; a user's own functions are called as they are.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from fastbp import blas, parameters, threads
+from fastbp import blas, dropout, parameters, threads
 from fastbp.activations import Activation
 from fastbp.architecture import Architecture
 from fastbp.data import Examples, is_sparse
 from fastbp.optimizers import Optimizer
+from fastbp.regularization import Regularization, limit_norms, seed_state, with_seed
 
 
 def backprop(
@@ -23,20 +24,38 @@ def backprop(
 
     The same equations as `MatrixEngine`, for a single call, where loading the kernels would cost more than it saves.
     """
+    Z, A = feedforward(architecture, biases, weights, X)
+    deltas = errors(architecture, weights, Z, A, Y)
+    nabla_b = [delta.sum(axis=0)[:, np.newaxis] for delta in deltas]  # BP3
+    nabla_w = [delta.T @ a for delta, a in zip(deltas, A[:-1], strict=True)]  # BP4
+    return nabla_b, nabla_w
+
+
+def feedforward(
+    architecture: Architecture, biases: list, weights: list, X: np.ndarray
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """(Z^2 … Z^L, A^1 … A^L) for the rows of X, each (m, n_l)."""
     A, Z = [X], []
     for l, (b, w) in enumerate(zip(biases, weights, strict=True), start=2):
         Z.append(A[-1] @ w.T + b.T)
         A.append(architecture.f(l, Z[-1]))
+    return Z, A
+
+
+def errors(
+    architecture: Architecture, weights: list, Z: list, A: list, Y: np.ndarray, counts: np.ndarray | None = None
+) -> list[np.ndarray]:
+    """Δ^2 … Δ^L, each (m, n_l), from what `feedforward` found and the targets Y, (m, n_L).
+
+    `counts`, (m,), say how many times each example counts.
+    """
     L = len(architecture.sizes)
-    delta = architecture.cost.delta(Z[-1], A[-1], Y, lambda z: architecture.f_prime(L, z))  # BP1
-    nabla_b: list[np.ndarray] = []
-    nabla_w: list[np.ndarray] = []
-    for l in range(L, 1, -1):
-        nabla_b.insert(0, delta.sum(axis=0)[:, np.newaxis])  # BP3
-        nabla_w.insert(0, delta.T @ A[l - 2])  # BP4
-        if l > 2:
-            delta = (delta @ weights[l - 2]) * architecture.f_prime(l - 1, Z[l - 3])  # BP2
-    return nabla_b, nabla_w
+    deltas = [architecture.cost.delta(Z[-1], A[-1], Y, lambda z: architecture.f_prime(L, z))]  # BP1
+    if counts is not None:
+        deltas[0] = deltas[0] * counts[:, np.newaxis]
+    for l in range(L - 1, 1, -1):
+        deltas.insert(0, (deltas[0] @ weights[l - 1]) * architecture.f_prime(l, Z[l - 2]))  # BP2
+    return deltas
 
 
 class MatrixEngine:
@@ -45,9 +64,16 @@ class MatrixEngine:
     name = "matrix"
 
     def __init__(
-        self, architecture: Architecture, theta: np.ndarray, examples: Examples, batch_size: int, optimizer: Optimizer
+        self,
+        architecture: Architecture,
+        theta: np.ndarray,
+        examples: Examples,
+        batch_size: int,
+        optimizer: Optimizer,
+        regularization: Regularization,
     ) -> None:
         self.architecture, self.examples, self.batch_size = architecture, examples, batch_size
+        self.regularization = regularization
         dtype, sizes = architecture.dtype, architecture.sizes
         self._theta = theta.copy()
         self.optimizer, self.memory = optimizer, optimizer.remember(theta.size, dtype)
@@ -73,6 +99,8 @@ class MatrixEngine:
         a_at, self._A = blocks(sizes)
         z_at, self._Z = blocks(sizes[1:])
         delta_at, self._delta = blocks(sizes[1:])
+        self._dropped = [np.empty_like(a) if self.regularization.dropout else a for a in self._A]
+        self._passed = list(self._A)  # what the layer above reads: activations, or what dropout leaves of them
         self._Y = np.empty((m, sizes[-1]), self.architecture.dtype)
         self._layers = [
             _Layer(activation, work, z, a, delta, m, n)
@@ -82,7 +110,9 @@ class MatrixEngine:
         ]
 
     def _load(self, rows: np.ndarray) -> int:
-        """A^1 ← the chosen rows of X, Y ← their targets; returns how many."""
+        """A^1 ← the chosen rows of X, Y ← their targets, and their weights; returns how many."""
+        weights = self.examples.weights
+        self._weights = None if weights is None else weights[rows].astype(self._A[0].dtype)
         m, X, Y, labels = len(rows), self.examples.X, self.examples.Y, self.examples.labels
         if is_sparse(X):
             X[rows].toarray(out=self._A[0][:m])
@@ -97,14 +127,20 @@ class MatrixEngine:
             self._Y[np.arange(m), labels[rows]] = 1
         return m
 
-    def _forward(self, m: int) -> None:
+    def _forward(self, m: int, masks: Mapping[int, np.ndarray]) -> None:
         for l, (b, w) in enumerate(zip(self.biases, self.weights, strict=True), start=2):
             z = self._Z[l - 2][:m]
             z[:] = b.T
-            self._gemm(1, w.T, self._A[l - 2][:m].T, 1, z.T, trans_a=1, overwrite_c=1)  # Z^l = A^(l-1) (W^l)ᵀ + b^l
+            self._gemm(
+                1, w.T, self._passed[l - 2][:m].T, 1, z.T, trans_a=1, overwrite_c=1
+            )  # Z^l = A^(l-1) (W^l)ᵀ + b^l
             self._layers[l - 2].activate(m)
             for j, neuron in self.architecture.changed_in(l):
                 self._A[l - 1][:m, j] = neuron.f(z[:, j])
+            self._passed[l - 1] = self._A[l - 1]
+            if l in masks:
+                self._passed[l - 1] = self._dropped[l - 1]
+                np.multiply(self._A[l - 1][:m], masks[l], out=self._dropped[l - 1][:m])
 
     def _times_slope(self, l: int, m: int) -> None:
         """Δ^l ← Δ^l ⊙ σ_l'(Z^l)."""
@@ -114,45 +150,55 @@ class MatrixEngine:
         for j, column in changed:
             delta[:, j] = column
 
-    def _errors(self, m: int) -> None:
+    def _errors(self, m: int, masks: Mapping[int, np.ndarray]) -> None:
         """Δ^L … Δ^2 for the mini-batch in the buffers."""
         L = len(self.architecture.sizes)
         np.subtract(self._A[-1][:m], self._Y[:m], out=self._delta[-1][:m])  # BP1
         if self.architecture.cost.outputs is None:
             self._times_slope(L, m)  # BP1
+        if self._weights is not None:
+            self._delta[-1][:m] *= self._weights[:, np.newaxis]
         for l in range(L - 1, 1, -1):
             delta, above = self._delta[l - 2][:m], self._delta[l - 1][:m]
             self._gemm(1, self.weights[l - 1].T, above.T, 0, delta.T, overwrite_c=1)  # BP2
             self._times_slope(l, m)  # BP2
+            if l in masks:
+                delta *= masks[l]
 
-    def train(self, order: np.ndarray, eta: np.ndarray, decay: float) -> None:
+    def train(self, order: np.ndarray, eta: np.ndarray, decay: float, step: int = 0) -> None:
+        given, built = self.regularization, self.architecture
         with threads.for_products(self._largest_product):
-            for step, step_size in enumerate(eta.tolist()):
-                self._step(order[step * self.batch_size : (step + 1) * self.batch_size], step_size, decay)
+            for i, step_size in enumerate(eta.tolist()):
+                rows = order[i * self.batch_size : (i + 1) * self.batch_size]
+                self._step(rows, step_size, decay, dropout.masks(given, step + i, len(rows), built.sizes, built.dtype))
+                if given.max_norm < np.inf:
+                    limit_norms(self.weights, given.max_norm)
 
-    def _step(self, rows: np.ndarray, eta: float, decay: float) -> None:
-        m = self._load(rows)
-        self._forward(m)
-        self._errors(m)
-        if self.optimizer.code:
+    def _step(self, rows: np.ndarray, eta: float, decay: float, masks: Mapping[int, np.ndarray]) -> None:
+        m, l1 = self._load(rows), self.regularization.l1
+        self._forward(m, masks)
+        self._errors(m, masks)
+        if self.optimizer.code or l1:
             gradient = self._sum(m)
             gradient /= m
-            if decay:
-                for nw, w in zip(parameters.views(self.architecture.sizes, gradient)[1], self.weights, strict=True):
+            for nw, w in zip(parameters.views(self.architecture.sizes, gradient)[1], self.weights, strict=True):
+                if decay:
                     nw += w.dtype.type(decay) * w
+                if l1:
+                    nw += w.dtype.type(l1) * np.sign(w)
             self.optimizer.step(self._theta, gradient, self.memory, eta)
             return
         # all errors stand before the first weight moves: BP2 needs W^(l+1) as it was
         for l, (b, w) in enumerate(zip(self.biases, self.weights, strict=True), start=2):
-            delta, a = self._delta[l - 2][:m], self._A[l - 2][:m]
+            delta, a = self._delta[l - 2][:m], self._passed[l - 2][:m]
             b[:, 0] -= b.dtype.type(eta / m) * delta.sum(axis=0)  # BP3
             # W ← (1 - ηλ/n) W - (η/m) Δᵀ A in one product
             self._gemm(-eta / m, a.T, delta.T, 1 - eta * decay, w.T, trans_b=1, overwrite_c=1)  # BP4
 
     def gradient(self, rows: np.ndarray) -> np.ndarray:
         m = self._load(rows)
-        self._forward(m)
-        self._errors(m)
+        self._forward(m, {})
+        self._errors(m, {})
         return self._sum(m)
 
     def _sum(self, m: int) -> np.ndarray:
@@ -162,7 +208,7 @@ class MatrixEngine:
         for l in range(2, len(self.architecture.sizes) + 1):
             delta = self._delta[l - 2][:m]
             np.sum(delta, axis=0, out=nabla_b[l - 2][:, 0])  # BP3
-            a = self._A[l - 2][:m]
+            a = self._passed[l - 2][:m]
             self._gemm(1, a.T, delta.T, 0, nabla_w[l - 2].T, trans_b=1, overwrite_c=1)  # BP4
         return nabla
 
@@ -181,11 +227,13 @@ class MatrixEngine:
     def is_finite(self) -> bool:
         return bool(np.isfinite(self._theta).all())
 
-    def save_state(self) -> Any:
-        return self._theta.copy(), self.memory.copy()
+    def save_state(self) -> dict[str, np.ndarray]:
+        return {"theta": self._theta.copy(), **self.memory.state(), "seed": seed_state(self.regularization)}
 
-    def restore_state(self, state: Any) -> None:
-        self._theta[:], self.memory = state[0], state[1].copy()
+    def restore_state(self, state: dict[str, np.ndarray]) -> None:
+        self._theta[:] = state["theta"]
+        self.memory.restore(state)
+        self.regularization = with_seed(self.regularization, state["seed"])
 
 
 # Rows of one block of a prediction: the activations of a block stay in the cache, and no copy of the data is made.

@@ -21,17 +21,18 @@ SPARSE_BELOW = 0.4
 
 
 # Floating-point operations of a mini-batch from which a second thread of the fused engine may repay the waiting for
-# each other, some 0.3 µs at every layer, there and back (docs/performance-notes.md); the clock tells whether it does.
-THREADS_FROM = 1e6
+# each other, some 0.3 µs at every layer, there and back; the clock tells whether it does. From the second number on it
+# does in any case: what is lost where another program wants the core too is less than the trials would take.
+THREADS_FROM, THREADS_SURE_FROM = 5e5, 2e8
 
 
-def most_threads(built: Architecture, batch_size: int) -> int:
-    """How many threads the fused engine tries on mini-batches of this size. With the JIT off, one."""
+def pace(built: Architecture, batch_size: int) -> threads.Pace:
+    """How many threads the fused engine takes for mini-batches of this size. With the JIT off, one."""
     from fastbp.kernels import DISABLE_JIT
 
-    if DISABLE_JIT or _architecture.flops(built.sizes, batch_size) < THREADS_FROM:
-        return 1
-    return threads.available()
+    flops = _architecture.flops(built.sizes, batch_size)
+    most = 1 if DISABLE_JIT or flops < THREADS_FROM else threads.available()
+    return threads.Pace(most, sure=flops >= THREADS_SURE_FROM)
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,16 @@
 """One example at a time, as the equations read: the baseline of every benchmark and the oracle of every test."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
-from fastbp import parameters
+from fastbp import dropout, parameters
 from fastbp.activations import sigmoid_prime
 from fastbp.architecture import Architecture
 from fastbp.data import Examples
 from fastbp.optimizers import Optimizer
+from fastbp.regularization import Regularization, limit_norms, seed_state, with_seed
 
 
 def feedforward(architecture: Architecture, biases: list, weights: list, a: np.ndarray) -> np.ndarray:
@@ -26,18 +27,23 @@ def backprop(
     x: np.ndarray,
     y: np.ndarray,
     cost_derivative: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
+    masks: Mapping[int, np.ndarray] | None = None,
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """(nabla_b, nabla_w), layer by layer, of the cost C_x of one example: columns x (n_1, 1) and y (n_L, 1).
 
-    `cost_derivative(a, y)`, a user's own ∂C/∂a, takes the place of the architecture's cost.
+    `cost_derivative(a, y)`, a user's own ∂C/∂a, takes the place of the architecture's cost. `masks` are dropout's:
+    masks[l], (n_l, 1), is what the activations of layer l are multiplied by.
     """
+    masks = masks or {}
     # 1. Input, and 2. feedforward
     activation = x
-    activations, zs = [x], []
+    activations, zs, outputs = [x], [], [x]
     for l, (b, w) in enumerate(zip(biases, weights, strict=True), start=2):
         z = np.dot(w, activation) + b
         zs.append(z)
         activation = _on_column(architecture, l, z)
+        outputs.append(activation)
+        activation = activation * masks[l] if l in masks else activation
         activations.append(activation)
     # 3. Output error
     L = len(architecture.sizes)
@@ -53,7 +59,8 @@ def backprop(
     nabla_w[-1] = np.dot(delta, activations[-2].T)  # BP4
     # 4. Backpropagate the error, and 5. gradients
     for l in range(L - 1, 1, -1):
-        delta = np.dot(weights[l - 1].T, delta) * _slope(architecture, l, zs[l - 2], activations[l - 1])  # BP2
+        delta = np.dot(weights[l - 1].T, delta) * _slope(architecture, l, zs[l - 2], outputs[l - 1])  # BP2
+        delta = delta * masks[l] if l in masks else delta
         nabla_b[l - 2] = delta  # BP3
         nabla_w[l - 2] = np.dot(delta, activations[l - 2].T)  # BP4
     return nabla_b, nabla_w
@@ -94,9 +101,16 @@ class ReferenceEngine:
     name = "reference"
 
     def __init__(
-        self, architecture: Architecture, theta: np.ndarray, examples: Examples, batch_size: int, optimizer: Optimizer
+        self,
+        architecture: Architecture,
+        theta: np.ndarray,
+        examples: Examples,
+        batch_size: int,
+        optimizer: Optimizer,
+        regularization: Regularization,
     ) -> None:
         self.architecture, self.batch_size, self.optimizer = architecture, batch_size, optimizer
+        self.regularization, self.example_weights = regularization, examples.weights
         self.memory = optimizer.remember(theta.size, architecture.dtype)
         self.biases, self.weights = parameters.views(architecture.sizes, theta.copy())
         self.X = examples.X
@@ -108,43 +122,60 @@ class ReferenceEngine:
         row = row.toarray().ravel() if hasattr(row, "toarray") else row
         return row.astype(self.architecture.dtype, copy=False).reshape(-1, 1)
 
-    def train(self, order: np.ndarray, eta: np.ndarray, decay: float) -> None:
-        dtype = self.architecture.dtype.type
-        for step, step_size in enumerate(eta):
-            rows = order[step * self.batch_size : (step + 1) * self.batch_size]
-            nabla_b, nabla_w = self._sum_over(rows)
+    def train(self, order: np.ndarray, eta: np.ndarray, decay: float, step: int = 0) -> None:
+        given = self.regularization
+        for i, step_size in enumerate(eta):
+            rows = order[i * self.batch_size : (i + 1) * self.batch_size]
+            masks = dropout.masks(given, step + i, len(rows), self.architecture.sizes, self.architecture.dtype)
+            nabla_b, nabla_w = self._sum_over(rows, masks)
             if self.optimizer.code:
                 self._step(nabla_b, nabla_w, len(rows), step_size, decay)
-                continue
-            rate, keep = dtype(step_size / len(rows)), dtype(1 - step_size * decay)
-            self.weights = [keep * w - rate * nw for w, nw in zip(self.weights, nabla_w, strict=True)]
-            self.biases = [b - rate * nb for b, nb in zip(self.biases, nabla_b, strict=True)]
+            else:
+                self._descend(nabla_b, nabla_w, len(rows), step_size, decay)
+            if given.max_norm < np.inf:
+                limit_norms(self.weights, given.max_norm)
+
+    def _descend(self, nabla_b: list, nabla_w: list, m: int, eta: float, decay: float) -> None:
+        """The book's step of gradient descent."""
+        dtype, l1 = self.architecture.dtype.type, self.regularization.l1
+        rate, keep = dtype(eta / m), dtype(1 - eta * decay)
+        if l1:
+            nabla_w = [nw + dtype(m * l1) * np.sign(w) for w, nw in zip(self.weights, nabla_w, strict=True)]
+        self.weights = [keep * w - rate * nw for w, nw in zip(self.weights, nabla_w, strict=True)]
+        self.biases = [b - rate * nb for b, nb in zip(self.biases, nabla_b, strict=True)]
 
     def _step(self, nabla_b: list, nabla_w: list, m: int, eta: float, decay: float) -> None:
         """One step of an optimizer that looks at all parameters as one vector."""
+        dtype, l1 = self.architecture.dtype.type, self.regularization.l1
         mean_b = [nb / m for nb in nabla_b]
-        mean_w = [nw / m + self.architecture.dtype.type(decay) * w for w, nw in zip(self.weights, nabla_w, strict=True)]
+        mean_w = [nw / m + dtype(decay) * w for w, nw in zip(self.weights, nabla_w, strict=True)]
+        if l1:
+            mean_w = [nw + dtype(l1) * np.sign(w) for w, nw in zip(self.weights, mean_w, strict=True)]
         theta = self.theta()
         self.optimizer.step(theta, self._flat(mean_b, mean_w), self.memory, eta)
         self.biases, self.weights = parameters.views(self.architecture.sizes, theta)
 
-    def _sum_over(self, rows: np.ndarray) -> tuple[list, list]:
+    def _sum_over(self, rows: np.ndarray, masks: Mapping[int, np.ndarray]) -> tuple[list, list]:
         nabla_b = [np.zeros_like(b) for b in self.biases]
         nabla_w = [np.zeros_like(w) for w in self.weights]
-        for i in rows:
+        for place, i in enumerate(rows):
             delta_b, delta_w = backprop(
                 self.architecture,
                 self.biases,
                 self.weights,
                 self._column(self.X, i),
                 self.Y[i].reshape(-1, 1),
+                masks={l: mask[place].reshape(-1, 1) for l, mask in masks.items()},
             )
+            if self.example_weights is not None:
+                weight = self.architecture.dtype.type(self.example_weights[i])
+                delta_b, delta_w = [weight * dnb for dnb in delta_b], [weight * dnw for dnw in delta_w]
             nabla_b = [nb + dnb for nb, dnb in zip(nabla_b, delta_b, strict=True)]
             nabla_w = [nw + dnw for nw, dnw in zip(nabla_w, delta_w, strict=True)]
         return nabla_b, nabla_w
 
     def gradient(self, rows: np.ndarray) -> np.ndarray:
-        return self._flat(*self._sum_over(rows))
+        return self._flat(*self._sum_over(rows, {}))
 
     def prepare(self, examples: Examples) -> Any:
         return examples
@@ -167,10 +198,10 @@ class ReferenceEngine:
     def is_finite(self) -> bool:
         return all(bool(np.isfinite(p).all()) for p in (*self.biases, *self.weights))
 
-    def save_state(self) -> Any:
-        return self.theta(), self.memory.copy()
+    def save_state(self) -> dict[str, np.ndarray]:
+        return {"theta": self.theta(), **self.memory.state(), "seed": seed_state(self.regularization)}
 
-    def restore_state(self, state: Any) -> None:
-        theta, memory = state
-        self.load(theta)
-        self.memory = memory.copy()
+    def restore_state(self, state: dict[str, np.ndarray]) -> None:
+        self.load(state["theta"])
+        self.memory.restore(state)
+        self.regularization = with_seed(self.regularization, state["seed"])

@@ -1,40 +1,32 @@
-"""A model file holds named arrays, a few facts about them, and a checksum that notices a single changed bit.
+"""Named arrays and a few facts about them in one file, with a checksum that notices a single changed bit.
 
 The format. A safetensors file whose `__metadata__` has exactly one key, `fastbp`, with the value
 
     sha256:<64 hexadecimal digits> {"format":"fastbp-model","metadata":{...},"version":1}
 
-The digits are the SHA-256 of the whole file, taken with a "0" in the place of each of them. So every byte
-is covered: names, types, shapes, data, metadata, the header's length and its padding. With one key and sorted
-JSON the bytes of a file depend on its contents alone (several keys would be written in random order). The
-checksum finds damage, not malice: anybody can compute it, so a loaded file is held to every other rule too.
+The digits are the SHA-256 of the whole file, taken with a "0" in the place of each of them. So every byte is covered:
+names, types, shapes, data, metadata, the header's length and its padding. With one key and sorted JSON the bytes of a
+file depend on its contents alone (several keys would be written in random order). The checksum finds damage, not
+malice: anybody can compute it, so a loaded file is held to every other rule too.
 
-Saving never touches the old file: a new one is written beside it, synced, read back, and put in its place in
-one step. Until then it is called `.<name>.<random>.tmp`, and its writer holds a lock on it (`flock`) that the
-system drops when the writer dies, however it dies. A file with such a name and no lock is rubbish, and the
-next save to the same path removes it. The lock tells this better than a process number in the name: those
-are used again, and mean nothing in another container.
+`format` says what the file is for: a model (`models`) or a checkpoint (`checkpoint`). How it gets to the disk stands
+in `safefile`.
 """
 
-import contextlib
-import errno
 import hashlib
 import json
 import math
 import os
-import re
-import secrets
-import stat
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from reprlib import repr as short  # a hostile name may have a million characters
 from typing import Any
 
 import numpy as np
 
+from fastbp import safefile
 from fastbp.errors import ModelFileError
 
-MODEL = "fastbp-model"
 FORMAT_VERSION = 1
 
 # Hostile JSON grows about 25 times when parsed ("[]," is 3 bytes, an empty list 64): 4 MiB stay near 100 MB.
@@ -70,80 +62,22 @@ _STRANGERS = {
 }
 
 
-class FileSystem:
-    """Every request to the operating system in this module, so that tests can make each one fail (POSIX)."""
-
-    def resolve(self, path: str) -> str:
-        return os.path.realpath(path)
-
-    def open(self, path: str, flags: int) -> int:
-        return os.open(path, flags, 0o600)
-
-    def fstat(self, fd: int) -> os.stat_result:
-        return os.fstat(fd)
-
-    def listdir(self, folder: str) -> list[str]:
-        return os.listdir(folder)
-
-    def lock(self, fd: int) -> None:
-        import fcntl  # here, so that the rest of fastbp can be imported where there is none
-
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-    def read(self, fd: int, count: int, offset: int) -> bytes:
-        return os.pread(fd, count, offset)
-
-    def write(self, fd: int, data: memoryview) -> int:
-        return os.write(fd, data)
-
-    def chmod(self, fd: int, mode: int) -> None:
-        os.fchmod(fd, mode)
-
-    def fsync(self, fd: int) -> None:
-        os.fsync(fd)
-
-    def replace(self, source: str, target: str) -> None:
-        os.replace(source, target)
-
-    def unlink(self, path: str) -> None:
-        os.unlink(path)
-
-    def close(self, fd: int) -> None:
-        os.close(fd)
-
-
-_files = FileSystem()
-
-
 def save(
-    path: str | os.PathLike[str],
-    tensors: Mapping[str, np.ndarray],
-    metadata: Mapping[str, Any],
-    *,
-    kind: str = MODEL,
+    path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray], metadata: Mapping[str, Any], *, kind: str
 ) -> None:
-    """Write `tensors` and `metadata` to `path`, all or nothing.
+    """Write `tensors` and `metadata` to `path`, all or nothing (see `safefile.replace`).
 
-    tensors: arrays of any shape, memory layout and byte order, of float64, float32, int64, int32, uint64,
-    uint32, uint8 or bool. metadata: what JSON can hold; tuples come back as lists, and the keys in sorted
-    order. kind: what the file is for; `load` must ask for the same.
+    tensors: arrays of any shape, memory layout and byte order, of float64, float32, int64, int32, uint64, uint32,
+    uint8 or bool. metadata: what JSON can hold; tuples come back as lists, and the keys in sorted order. kind: what
+    the file is for; `load` must ask for the same.
 
-    Until the last step the old file stands untouched; if anything fails it stays, and the new one is removed.
-    Only the sync of the folder comes after that step. If it fails, an OSError is raised although the new file
-    is complete and in place, because a power failure might still bring the old one back.
-
-    A symbolic link is followed, and stays. A new file has mode 0600; one that replaces another takes over its
-    permissions, but not its owner or hard links. A file that may not be written is not replaced.
-
-    Raises TypeError or ValueError for what cannot be stored (nothing was written), ModelFileError if `path`
-    is a device or the like, and the system's OSError (FileNotFoundError, PermissionError, ...).
+    Raises TypeError or ValueError for what cannot be stored (nothing was written), ModelFileError if `path` is a
+    device or the like, and the system's OSError (FileNotFoundError, PermissionError, ...).
     """
-    blob = _pack(tensors, metadata, kind)
-    with _naming(path, "cannot save to") as name:
-        _replace_contents(_files.resolve(name), blob)
+    safefile.replace(path, _pack(tensors, metadata, kind))
 
 
-def load(path: str | os.PathLike[str], *, kind: str = MODEL) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def load(path: str | os.PathLike[str], *, kind: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Read what `save` wrote: the tensors, as new writable arrays sorted by name, and the metadata.
 
     What the header claims is held against the file's size before memory is set aside for it. The file is read
@@ -152,25 +86,19 @@ def load(path: str | os.PathLike[str], *, kind: str = MODEL) -> tuple[dict[str, 
     Raises ModelFileError if the file is damaged, is no fastbp file of this `kind`, or was made to do harm;
     OSError (FileNotFoundError, IsADirectoryError, PermissionError, ...) if it cannot be read.
     """
-    with _naming(path, "cannot load") as name:
+    with safefile.naming(path, "cannot load") as name:
         blob, header = _read_file(name)
         _check_seal(blob)
         metadata = _open_envelope(header["__metadata__"][_KEY], kind)
         return _unpack_tensors(blob), metadata
 
 
-@contextlib.contextmanager
-def _naming(path: str | os.PathLike[str], failed: str) -> Iterator[str]:
-    """Yield the path as text, and let every error name it (and not a temporary file, or nothing)."""
-    name = os.fsdecode(path)
-    try:
-        yield name
-    except ModelFileError as error:
-        raise ModelFileError(f"{failed} {name!r}: {error}") from None
-    except OSError as error:
-        if error.errno is None:
-            raise
-        raise OSError(error.errno, error.strerror, name) from error  # Python picks the subclass by errno
+def kind_of(path: str | os.PathLike[str]) -> str:
+    """What a file is for, from its header alone; its checksum is not looked at. Raises as `load` does."""
+    with safefile.naming(path, "cannot read") as name:
+        with safefile.reading(name) as source:
+            _, header = _read_header(source)
+        return str(_parse_envelope(header["__metadata__"][_KEY])["format"])
 
 
 # From contents to bytes
@@ -247,6 +175,34 @@ def _digest(blob: bytes, start: int) -> bytes:
 
 
 # From bytes to contents
+
+
+def _read_file(name: str) -> tuple[bytes, dict[str, Any]]:
+    """The whole file and its header; the header agrees with the size of the file before the rest is read."""
+    with safefile.reading(name) as source:
+        head, header = _read_header(source)
+        _require_memory(source.size)
+        return head + source.read(source.size - len(head), len(head)), header
+
+
+def _read_header(source: safefile.Source) -> tuple[bytes, dict[str, Any]]:
+    """The beginning of a file up to its data, as bytes and as what they say."""
+    start = source.read(min(source.size, 9), 0)
+    _check_start(start, source.size)
+    head = start + source.read(8 + _header_size(start) - len(start), len(start))
+    header = _parse_header(head[8:])
+    _check_layout(header, source.size - len(head))
+    return head, header
+
+
+def _require_memory(size: int) -> None:
+    """A sparse file claims terabytes and takes no disk. Loading needs the size twice: as bytes, as arrays."""
+    try:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # a system that does not say
+        return
+    if 2 * size > memory:
+        raise ModelFileError(f"loading it takes {2 * size:,} bytes of memory, but this machine has {memory:,}")
 
 
 def _header_size(start: bytes) -> int:
@@ -374,8 +330,8 @@ def _check_seal(blob: bytes) -> None:
         )
 
 
-def _open_envelope(text: str, kind: str) -> dict[str, Any]:
-    """The metadata, from the text with the checksum, if the file is of the right kind and version."""
+def _parse_envelope(text: str) -> dict[str, Any]:
+    """What follows the checksum, if it is of the right version; its "format" is a text."""
     envelope = _parse_json(text[len("sha256:") + len(_BLANK) :])
     if not isinstance(envelope, dict):
         raise ModelFileError(f"{short(envelope)} follows its checksum, where a JSON object is expected")
@@ -385,8 +341,16 @@ def _open_envelope(text: str, kind: str) -> dict[str, Any]:
             f"its format has version {short(version)}, but this fastbp reads version {FORMAT_VERSION}; "
             "a newer fastbp may read it"
         )
-    if envelope.get("format") != kind:
-        raise ModelFileError(f"it is a file of kind {short(envelope.get('format'))}; expected {kind!r}")
+    if not isinstance(envelope.get("format"), str):
+        raise ModelFileError(f"it is a file of kind {short(envelope.get('format'))}; expected a name")
+    return envelope
+
+
+def _open_envelope(text: str, kind: str) -> dict[str, Any]:
+    """The metadata, from the text with the checksum, if the file is of the right kind and version."""
+    envelope = _parse_envelope(text)
+    if envelope["format"] != kind:
+        raise ModelFileError(f"it is a file of kind {short(envelope['format'])}; expected {kind!r}")
     if set(envelope) != {"format", "metadata", "version"} or not isinstance(envelope["metadata"], dict):
         raise ModelFileError("it has no metadata, or more than metadata")
     try:
@@ -409,183 +373,3 @@ def _unpack_tensors(blob: bytes) -> dict[str, np.ndarray]:
         if array.dtype == bool and array.size and array.view(np.uint8).max() > 1:
             raise ModelFileError(f"tensor {short(name)} is BOOL, but has other bytes than 0 and 1")
     return dict(sorted(tensors.items()))
-
-
-# Between bytes and the disk
-
-
-def _read_file(name: str) -> tuple[bytes, dict[str, Any]]:
-    """The whole file and its header; the header agrees with the size of the file before the rest is read."""
-    fd = _files.open(name, os.O_RDONLY | os.O_NONBLOCK)  # a FIFO is refused, not waited for
-    try:
-        status = _files.fstat(fd)
-        _require_regular(status)
-        size = status.st_size
-        start = _read_fully(fd, min(size, 9), 0)
-        _check_start(start, size)
-        head = start + _read_fully(fd, 8 + _header_size(start) - len(start), len(start))
-        header = _parse_header(head[8:])
-        _check_layout(header, size - len(head))
-        _require_memory(size)
-        return head + _read_fully(fd, size - len(head), len(head)), header
-    finally:
-        _close(fd)
-
-
-def _require_regular(status: os.stat_result) -> None:
-    if stat.S_ISDIR(status.st_mode):
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-    if not stat.S_ISREG(status.st_mode):
-        raise ModelFileError("it is no regular file, but a device, a pipe or the like")
-
-
-def _require_memory(size: int) -> None:
-    """A sparse file claims terabytes and takes no disk. Loading needs the size twice: as bytes, as arrays."""
-    try:
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # a system that does not say
-        return
-    if 2 * size > memory:
-        raise ModelFileError(f"loading it takes {2 * size:,} bytes of memory, but this machine has {memory:,}")
-
-
-def _read_fully(fd: int, count: int, offset: int) -> bytes:
-    """`count` bytes from `offset` on. One call may give fewer, and never gives more than 2 GiB."""
-    pieces = []
-    while count:
-        piece = _files.read(fd, count, offset)
-        if not piece:
-            raise ModelFileError("it became shorter while it was being read")
-        pieces.append(piece)
-        count -= len(piece)
-        offset += len(piece)
-    return b"".join(pieces)
-
-
-def _write_fully(fd: int, blob: bytes) -> None:
-    view = memoryview(blob)
-    while view:
-        view = view[_files.write(fd, view) :]
-
-
-def _replace_contents(target: str, blob: bytes) -> None:
-    """Make `blob` the contents of `target`, in one step that happens or does not."""
-    folder, name = os.path.split(target)
-    folder_fd = _files.open(folder, os.O_RDONLY | os.O_DIRECTORY)  # now: later, only its sync can still fail
-    try:
-        mode = _mode_of(target)
-        _remove_strays(folder, name)
-        fd, temporary = _create_beside(folder, name)
-        try:
-            _write_fully(fd, blob)
-            if mode is not None:
-                _files.chmod(fd, mode)
-            _files.fsync(fd)
-            _check_written(fd, blob)
-            _files.replace(temporary, target)
-        except BaseException:  # Ctrl-C, too
-            _try_unlink(temporary)
-            raise
-        finally:
-            _close(fd)  # this drops the lock: not before the file has its name, or is gone
-        _sync_folder(folder_fd)
-    finally:
-        _close(folder_fd)
-
-
-def _mode_of(target: str) -> int | None:
-    """The permissions of the file that will be replaced; None if there is none.
-
-    It is opened for writing, though nothing is written, so that a model somebody write-protected is not
-    replaced, and neither is /dev/null.
-    """
-    try:
-        fd = _files.open(target, os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
-    except FileNotFoundError:
-        return None
-    try:
-        status = _files.fstat(fd)
-        _require_regular(status)
-        return stat.S_IMODE(status.st_mode) & 0o777
-    finally:
-        _close(fd)
-
-
-def _stem(name: str) -> str:
-    """What temporary files for `name` begin with; cut, because `name` may be as long as a name can be."""
-    return f".{name[:48]}."
-
-
-def _create_beside(folder: str, name: str) -> tuple[int, str]:
-    """A new file in `folder`, with mode 0600, open and locked; and its path."""
-    for _ in range(100):
-        # secrets, not random: a save must not move the stream that shuffles the next epoch
-        path = os.path.join(folder, f"{_stem(name)}{secrets.token_hex(8)}.tmp")
-        fd = _files.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
-        try:
-            # Before we had the lock, another save may have thought the file a dead one's and removed it.
-            if _lock(fd) and _files.fstat(fd).st_nlink:
-                return fd, path
-        except BaseException:
-            _try_unlink(path)
-            _close(fd)
-            raise
-        _close(fd)
-    raise BlockingIOError(errno.EAGAIN, "other processes keep removing the new file")
-
-
-def _lock(fd: int) -> bool:
-    """Take the lock; False if somebody else has it. A file system without locks is used without."""
-    try:
-        _files.lock(fd)
-    except BlockingIOError:
-        return False
-    except OSError:  # then nobody can lock a stray either, and none is removed
-        return True
-    return True
-
-
-def _remove_strays(folder: str, name: str) -> None:
-    """Remove what killed saves to this path left behind. Where that fails, saving may still succeed."""
-    pattern = re.compile(re.escape(_stem(name)) + r"[0-9a-f]{16}\.tmp")
-    with contextlib.suppress(OSError):
-        for entry in _files.listdir(folder):
-            if pattern.fullmatch(entry):
-                _remove_if_dead(os.path.join(folder, entry))
-
-
-def _remove_if_dead(path: str) -> None:
-    with contextlib.suppress(OSError):  # a live save has it, has just finished, or it is somebody else's
-        fd = _files.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW)
-        try:
-            _files.lock(fd)
-            _files.unlink(path)
-        finally:
-            _close(fd)
-
-
-def _check_written(fd: int, blob: bytes) -> None:
-    """Read the file back, a piece at a time, and compare."""
-    step = 2**20
-    for offset in range(0, len(blob), step):
-        piece = blob[offset : offset + step]  # bytes, not a memoryview, which compares one byte at a time
-        if _read_fully(fd, len(piece), offset) != piece:
-            raise OSError(errno.EIO, "what was read back is not what was written; the disk may be failing")
-
-
-def _sync_folder(fd: int) -> None:
-    try:
-        _files.fsync(fd)
-    except OSError as error:
-        if error.errno != errno.EINVAL:  # file systems that cannot sync a folder say this (FUSE, CIFS)
-            raise
-
-
-def _try_unlink(path: str) -> None:
-    with contextlib.suppress(OSError):  # the error that led here is to be reported; the next save tidies up
-        _files.unlink(path)
-
-
-def _close(fd: int) -> None:
-    with contextlib.suppress(OSError):  # what was written has been synced, and what was read gets checked
-        _files.close(fd)
