@@ -30,6 +30,11 @@ def for_products(largest: float) -> contextlib.AbstractContextManager[Any]:
     return contextlib.nullcontext() if largest >= WORTH_THREADS else one_for_blas()
 
 
+def at_most(count: int) -> contextlib.AbstractContextManager[Any]:
+    """A context in which no BLAS uses more threads than this; for one thread of ours at a time."""
+    return _controller().limit(limits=count, user_api="blas")
+
+
 _lock = threading.Lock()
 _inside = 0  # threads of ours that are within `one_for_blas`
 _before: Any = None  # how the pools were before the first of them

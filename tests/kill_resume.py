@@ -125,6 +125,7 @@ def campaign(engine: str, kills: int, seed: int, folder: Path) -> Counter[str]:
     """Kill runs in this engine so many times; counts of what was killed where, and of what came out."""
     draw, found = random.Random(seed), Counter[str]()
     path, copy, answer = folder / "run.checkpoint", folder / "copy", folder / "answer"
+    train(engine, None, path, None)  # what is compiled is there for all forks
     began = time.perf_counter()
     expected = in_a_process(lambda: train(engine, None, path, None), answer)
     whole = time.perf_counter() - began
