@@ -120,6 +120,32 @@ def test_all_that_network_and_fit_take_can_vary(tmp_path):
     json.dumps(result.as_dict(), allow_nan=False)
 
 
+def test_what_fit_does_around_training_can_vary_too(tmp_path):
+    weights = np.random.default_rng(3).random(len(DATA[1]))
+    configs = [
+        {"eta": 0.5, "early_stopping": fastbp.EarlyStopping(patience=1)},
+        {"eta": fastbp.Cosine(0.5, 12), "monitor_training": True},
+        {"optimizer": fastbp.Adam(fastbp.WarmUp(fastbp.Constant(0.01), 2)), "dropout": 0.2, "l1": 0.01},
+        {"optimizer": fastbp.Adam(0.01), "class_weight": {0: 2.0, 1: 1.0}, "label_smoothing": 0.1},
+        {"optimizer": fastbp.LBFGS()},
+        {"eta": fastbp.HalveWhenStuck(0.5, 1), "max_norm": 2.0},
+    ]
+    of_all = {**SPEC, "epochs": 12}
+    arguments = {"spec": of_all, "configs": configs, "sample_weight": weights, "output": tmp_path / "rows.jsonl"}
+    result = sweep(**arguments, keep_models=tmp_path / "models")
+    for row, config in zip(result, configs, strict=True):
+        network, history = alone(0, of_all, **config, sample_weight=weights)
+        assert same(network, fastbp.load(row["model"])), config
+        assert row["epochs_done"] == len(history)
+        kept = len(history) - 1 if history.best_epoch is None else history.best_epoch
+        assert row["final"]["validation_cost"] == history["validation_cost"][kept]
+    first = result.rows[0]
+    assert first["status"] == "stopped" and first["message"].startswith("early stopping after ")
+    assert result.rows[1]["settings"]["eta"] == {"name": "Cosine", "eta": 0.5, "length": 12}
+    assert "training_score" in result.rows[1]["final"]
+    assert without_times(sweep(**{**arguments, "configs": configs}, resume=True)) == without_times(result)
+
+
 def test_sparse_and_read_only_data_and_names_for_labels():
     X, y = DATA
     names = np.array(["a", "b", "c"])[y]
@@ -396,6 +422,10 @@ def test_resuming_trains_only_what_is_missing_and_what_failed(tmp_path, monkeypa
     assert trained == []
     sweep(grid=GRID, output=path, resume=True, keep_models=tmp_path)
     assert sorted(trained) == [0, 1, 2, 3], "their models were not kept"
+    trained.clear()
+    (tmp_path / "network-0002.safetensors").unlink()
+    result = sweep(grid=GRID, output=path, resume=True, keep_models=tmp_path)
+    assert trained == [2] and all(fastbp.load(row["model"]) for row in result)
 
 
 DIFFERENT = {
@@ -589,10 +619,12 @@ def test_a_mean_is_printed_as_far_as_its_error_goes(mean, text):
 
 def test_csv_json_and_frame_hold_every_network(tmp_path):
     result = rows()
+    result.rows[1]["model"] = "network-0001.safetensors"
     result.to_csv(tmp_path / "rows.csv")
     with open(tmp_path / "rows.csv", newline="", encoding="utf-8") as file:
         lines = list(csv.DictReader(file))
     assert [line["sizes"] for line in lines] == ["4-2"] * 3 + ["4-3-2"] * 2
+    assert [line["model"] for line in lines[:2]] == ["", "network-0001.safetensors"]
     assert lines[1]["validation_score"] == "0.9" and lines[4]["validation_score"] == "" and lines[4]["seed"] == "1"
     result.to_json(tmp_path / "rows.json")
     document = json.loads((tmp_path / "rows.json").read_text())

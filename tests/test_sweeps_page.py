@@ -64,7 +64,7 @@ def test_the_examples_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         if name not in SCRIPTS:
             block.run(names)
     assert names["best"].metrics["validation_score"].mean > 0.9
-    assert [row["status"] for row in names["other"]] == ["done"] * 12
+    assert [row["status"] for row in names["other"]] == ["done"] * 15
     assert len(names["again"]) == 6 and len(names["frame"]) == 30
     assert {path.name for path in tmp_path.iterdir()} == {"sweep.csv", "sweep.json", "sweep.png", "sweep.jsonl"}
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fastbp import dropout, parameters, threads
+from fastbp import blas, dropout, parameters, threads
 from fastbp.activations import Activation
 from fastbp.architecture import Architecture
 from fastbp.data import Examples, is_sparse
@@ -72,8 +72,6 @@ class MatrixEngine:
         optimizer: Optimizer,
         regularization: Regularization,
     ) -> None:
-        from scipy.linalg import blas
-
         self.architecture, self.examples, self.batch_size = architecture, examples, batch_size
         self.regularization = regularization
         dtype, sizes = architecture.dtype, architecture.sizes
@@ -82,10 +80,10 @@ class MatrixEngine:
         self.biases, self.weights = parameters.views(sizes, self._theta)
         # One BLAS for every product: NumPy and SciPy each bring a pool of threads, and those of one that has just
         # finished wait by spinning, on the cores that the other needs. On transposes, for BLAS stores by columns.
-        self._gemm = blas.dgemm if dtype == np.float64 else blas.sgemm
-        self._reserve(batch_size)
         pairs = zip(sizes[:-1], sizes[1:], strict=True)
         self._largest_product = 2.0 * batch_size * max(n * below for below, n in pairs)
+        self._gemm = blas.gemm(dtype, self._largest_product)
+        self._reserve(batch_size)
 
     def _reserve(self, m: int) -> None:
         """Buffers A^l, Z^l and Δ^l for m rows, all views of one flat array, as the kernels want them."""

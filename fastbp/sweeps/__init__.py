@@ -134,7 +134,10 @@ def _stands(row: dict[str, Any], keep_models: str | Path | None) -> bool:
     """Whether a row of an earlier run counts: what failed is tried again, and so is what lacks its model."""
     if row["status"] == "failed":
         return False
-    return keep_models is None or _model(keep_models, row).exists()
+    if keep_models is None:
+        return True
+    path = _model(keep_models, row)
+    return row.get("model") == str(path) and path.exists()
 
 
 def _model(folder: str | Path, row: dict[str, Any]) -> Path:

@@ -130,13 +130,13 @@ class SweepResult:
 
     def flat(self) -> list[dict[str, Any]]:
         """The rows without their histories, all on one level: a column for each setting and each metric."""
-        names = self.metrics
+        names, kept = self.metrics, any("model" in row for row in self.rows)
         return [
             {"run": row["run"]}
             | {name: show(part) if isinstance(part, list | dict) else part for name, part in row["settings"].items()}
             | {key: row[key] for key in ("seed", "status", "message", "engine_used", "epochs_done", "seconds")}
             | {name: row["final"].get(name) for name in names}
-            | ({"model": row["model"]} if "model" in row else {})
+            | ({"model": row.get("model")} if kept else {})
             for row in self.rows
         ]  # fmt: skip
 

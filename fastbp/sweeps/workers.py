@@ -45,9 +45,9 @@ def train(arrays: Arrays, run: Run, keep: bool, listener: "Listener") -> Outcome
             history = network.fit(**arrays, **arguments, verbose=listener)
         engine, records = history.engine, history.epochs
         if len(records) < arguments["epochs"]:
-            why = getattr(history, "ended", None) or "the fit ended"
+            why = history.ended or "the fit ended"
             status, message = "stopped", f"{why} after {len(records)} of {arguments['epochs']} epochs"
-        best = getattr(history, "best_epoch", None)  # whose parameters early stopping has put back
+        best = history.best_epoch  # whose parameters early stopping has put back
     except DivergenceError as error:
         status, message, records = "diverged", str(error), listener.records
     except Exception as error:  # one network must not hold up the rest
