@@ -102,7 +102,7 @@ def make_plan(built: Architecture, batch_size: int, density: float) -> Plan:
     """Predict each engine's time for a mini-batch, and take the least."""
     m, sizes, width = batch_size, built.sizes, built.dtype.itemsize
     n_parameters, n_units = parameters.count(sizes), m * sum(sizes)
-    seconds = {"reference": _reference_seconds(built, m), "matrix": _matrix_seconds(built, m)}
+    seconds = {name: _seconds(name, built, m, density) for name in ("reference", "matrix")}
     if built.compilable:
         seconds["fused"] = _fused_seconds(built, m, density)
     engine = min(seconds, key=seconds.__getitem__)
@@ -116,45 +116,70 @@ def make_plan(built: Architecture, batch_size: int, density: float) -> Plan:
     return Plan(engine, m, _architecture.flops(sizes, m), width * (n_parameters + 3 * n_units), seconds, reason)
 
 
-# The constants below were fitted (non-negative least squares on relative errors) to 300 measurements on one core: ten
-# networks from [8, 32, 16, 4] to [784, 1024, 10], batch sizes 1 to 250, dense and with 19 % of the entries. Times of
-# float64 are twice those of float32 wherever arithmetic or memory counts. Most predictions are within a factor 1.5.
+# Predicted times are sums of `work` times the constants below: seconds for each unit of each kind of work, on the
+# machine of docs/benchmarks.md (512-bit vectors), one thread. `python -m benchmarks.calibrate` measures some 230
+# mini-batches and fits them (non-negative least squares on relative errors); half of the predictions are within a factor
+# 1.15, the worst is 2.6 off. Times of float64 are twice those of float32 wherever arithmetic or memory counts.
+SECONDS = {
+    "reference": (1.1e-6, 7.9e-6, 4.1e-10),
+    "matrix": (6.2e-6, 12.2e-6, 12.8e-12, 0.36e-9, 0.79e-9),
+    "fused": (0.46e-6, 0.12e-6, 0.94e-9, 0.59e-9, 7.5e-12, 11e-12, 23e-12, 53e-12, 32e-12, 41e-12),
+}
+# What one of several threads does not share: waiting for the others, at every layer there and back.
+WAIT, SHARED = 0.35e-6, 0.9
 
 
-def _reference_seconds(built: Architecture, m: int) -> float:
-    return m * (13e-6 * (len(built.sizes) - 1) + 2.2e-9 * parameters.count(built.sizes))
+def work(engine: str, built: Architecture, m: int, density: float = 1.0) -> tuple[float, ...]:
+    """How much of each kind of work an engine does for a mini-batch; `SECONDS` has the price of each."""
+    return {"reference": _reference_work, "matrix": _matrix_work, "fused": _fused_work}[engine](built, m, density)
 
 
-def _matrix_seconds(built: Architecture, m: int) -> float:
+def _seconds(engine: str, built: Architecture, m: int, density: float) -> float:
+    return sum(units * each for units, each in zip(work(engine, built, m, density), SECONDS[engine], strict=True))
+
+
+def _reference_work(built: Architecture, m: int, density: float) -> tuple[float, ...]:
+    """Calls of NumPy in all, in each layer; parameters."""
+    return m, m * (len(built.sizes) - 1), m * parameters.count(built.sizes)
+
+
+def _matrix_work(built: Architecture, m: int, density: float) -> tuple[float, ...]:
+    """Mini-batch; layers; operations; parameters; units."""
     sizes, wide = built.sizes, built.dtype.itemsize / 4
-    products = 14e-12 * wide * _architecture.flops(sizes, m)
+    flops = wide * _architecture.flops(sizes, m)
     if 2 * m * max(a * b for a, b in zip(sizes[:-1], sizes[1:], strict=True)) >= threads.WORTH_THREADS:
-        products /= 1.6  # two cores on one product
-    sweeps = 0.41e-9 * wide * parameters.count(sizes) + 1.4e-9 * wide * m * sum(sizes)
-    return 20e-6 + 25e-6 * (len(sizes) - 1) + products + sweeps
+        flops /= 1.6  # two cores on one product
+    return 1, len(sizes) - 1, flops, wide * parameters.count(sizes), wide * m * sum(sizes)
 
 
-# Up to so many bytes of W: seconds for each float32 entry met by a compressed row, by a dense row, and once a product.
-_RATES = (
-    (300e3, 98e-12, 30e-12, 0.10e-9),
-    (1.5e6, 116e-12, 42e-12, 0.21e-9),
-    (float("inf"), 116e-12, 42e-12, 0.55e-9),
-)
+# Bytes of a weight matrix, and bytes of input rows, that the second-level cache holds, and the third.
+_CACHES = (700e3, 16e6)
+
+
+def _fused_work(built: Architecture, m: int, density: float) -> tuple[float, ...]:
+    """Mini-batch; layers; units with an exponential, and without; entries of W times rows, dense;
+    entries of W once a product, from the second-level cache, from the third, from memory; entries of W that compressed
+    rows meet; bytes of input.
+    """
+    wide, lanes = built.dtype.itemsize / 4, 64 // built.dtype.itemsize
+    vectors = [-(-n // lanes) * lanes for n in built.sizes[1:]]  # the last one of a layer may be half empty
+    units, dense, once, met = [0.0, 0.0], 0.0, [0.0, 0.0, 0.0], 0.0
+    sparse = density < SPARSE_BELOW
+    for l, (below, p) in enumerate(zip(built.sizes[:-1], vectors, strict=True)):
+        plain = built.activations[l].name in ("relu", "leaky_relu", "identity")
+        units[plain] += m * p * wide
+        if l == 0 and sparse:
+            met = 2 * m * density * below * p * wide
+            continue
+        products = 2 if l == 0 else 3
+        dense += products * below * p * wide * max(m, 4)  # fewer rows than four wait for each addition
+        size = built.dtype.itemsize * below * p
+        once[sum(size > cache for cache in _CACHES)] += products * below * p * wide
+    n_bytes = m * built.sizes[0] * (density * (4 + built.dtype.itemsize) if sparse else built.dtype.itemsize)
+    return 1, len(vectors), *units, dense, *once, met, n_bytes
 
 
 def _fused_seconds(built: Architecture, m: int, density: float) -> float:
-    wide = built.dtype.itemsize / 4
-    lanes = 32 // built.dtype.itemsize
-    padded = [-(-n // lanes) * lanes for n in built.sizes[1:]]
-    seconds = 0.4e-6 + 0.2e-6 * len(padded) + 3.5e-9 * wide * m * sum(padded)
-    for l, (below, p) in enumerate(zip(built.sizes[:-1], padded, strict=True)):
-        entries = below * p
-        n_bytes = built.dtype.itemsize * entries  # of W: in the second-level cache, in the third, or beyond
-        sparse, dense, once = next(row[1:] for row in _RATES if n_bytes < row[0])
-        if l == 0 and density < SPARSE_BELOW:
-            seconds += 2 * m * density * entries * wide * sparse
-            continue
-        seconds += (2 if l == 0 else 3) * entries * wide * (m * dense + once)
-        if l > 0 and m >= 4:  # W transposed for BP2
-            seconds += 0.4e-9 * entries * wide
-    return seconds
+    """By one thread, or by as many as `pace` lets try it if that is sooner."""
+    alone, count = _seconds("fused", built, m, density), pace(built, m).most
+    return min(alone, alone / (1 + SHARED * (count - 1)) + 2 * len(built.sizes) * WAIT * (count > 1))
