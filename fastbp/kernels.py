@@ -1246,14 +1246,17 @@ def _compiled_unit_hash(place, key_1, key_2):
 
 
 @compiled
-def drop_units(shape, work, at, l, m, part, key_1, key_2, threshold, factor):
-    """Multiply my part of layer l's block at `at` by dropout's mask; `dropout.mask` is its plain twin.
+def drop_units(shape, work, at, l, m, part, rules, step):
+    """Multiply my part of layer l's block at `at` by dropout's mask for mini-batch `step` of those that have keys.
+
+    `dropout.mask` is its plain twin.
 
     Rows of a panel are one run of numbers, which a single loop goes through: over rows of a panel each, short as they
     are, LLVM would not vectorise.
     """
     _compile_once()
-    panel, n, width = shape.panel, shape.layers[l, SIZE], 0
+    key_1, key_2, factor = rules.keys[step, l, 0], rules.keys[step, l, 1], work.dtype.type(rules.factor)
+    panel, n, width, threshold = shape.panel, shape.layers[l, SIZE], 0, rules.threshold
     while 1 << width < panel:
         width += 1
     for j in range(part.first_panel * panel, part.last_panel * panel, panel):
@@ -1455,16 +1458,9 @@ def forward(shape, packed, scale, work, data, rows, rules, step, me, threads, sy
         if layers[l, PASSED_AT] != layers[l, A_AT]:
             pass_on(shape, work, l, m, part)
             if step >= 0:
-                drop_layer(shape, work, layers[l, PASSED_AT], l, m, part, rules, step)
+                drop_units(shape, work, layers[l, PASSED_AT], l, m, part, rules, step)
         if l < len(layers) - 1:
             wait(sync, threads)
-
-
-@inlined
-def drop_layer(shape, work, at, l, m, part, rules, step):
-    """Dropout's mask of mini-batch `step`, on my part of the block of layer l at `at`."""
-    key_1, key_2, factor = rules.keys[step, l, 0], rules.keys[step, l, 1], work.dtype.type(rules.factor)
-    drop_units(shape, work, at, l, m, part, key_1, key_2, rules.threshold, factor)
 
 
 @inlined
@@ -1641,7 +1637,7 @@ def run(
             propagate_error(shape, packed, work, l, m, me, threads)
             if dropping:
                 part = mine(shape, l, m, me, threads)
-                drop_layer(shape, work, layers[l, DELTA_AT], l, m, part, rules, step)
+                drop_units(shape, work, layers[l, DELTA_AT], l, m, part, rules, step)
         wait(sync, threads)  # no weight may move before all errors stand
 
         if sparse:

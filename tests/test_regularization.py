@@ -353,7 +353,8 @@ def test_masks_depend_on_seed_step_layer_row_and_unit_and_nothing_else() -> None
 def test_the_kernel_drops_what_the_plain_twin_drops(dtype: str, n: int) -> None:
     """On blocks cut into panels, and in parts of rows or of panels."""
     built = architecture.build([3, n, 2], "sigmoid", "sigmoid", "quadratic", None, dtype)
-    m, key, factor = 13, dropout.keys(9, 4, 1, 3)[0, 1], np.dtype(dtype).type(1 / 0.7)
+    m, keys = 13, dropout.keys(9, 3, 2, 3)
+    rules = kernels.Rules(0.0, np.inf, keys, dropout.threshold(0.3), 1 / 0.7)
     shape, work = fused.layout(built, m, dropping=True)
     panel, at = shape.panel, int(shape.layers[1, kernels.PASSED_AT])
     panels = int(shape.layers[1, kernels.PADDED]) // panel
@@ -363,9 +364,9 @@ def test_the_kernel_drops_what_the_plain_twin_drops(dtype: str, n: int) -> None:
         kernels.Part(0, panels // 2, 5, m),
         kernels.Part(panels // 2, panels, 5, m),
     ):
-        kernels.drop_units(shape, work, at, 1, m, part, key[0], key[1], dropout.threshold(0.3), factor)
+        kernels.drop_units(shape, work, at, 1, m, part, rules, 1)
     block = work[at : at + m * panels * panel].reshape(panels, m, panel).transpose(1, 0, 2).reshape(m, -1)
-    np.testing.assert_array_equal(block[:, :n], dropout.mask(key, m, n, 0.3, np.dtype(dtype)))
+    np.testing.assert_array_equal(block[:, :n], dropout.mask(keys[1, 1], m, n, 0.3, np.dtype(dtype)))
     assert (work[:at] == 1).all() and (work[at + m * panels * panel :] == 1).all()
 
 
