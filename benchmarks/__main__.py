@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 import fastbp
-from benchmarks import contenders, machine, workloads
+from benchmarks import contenders, machine, throughput, workloads
 from benchmarks.measure import FULL, QUICK, Runner
 from benchmarks.processes import cpu_count
 from benchmarks.report import print_report
@@ -32,6 +32,7 @@ class Part(StrEnum):
     width = "width"
     start = "start"
     memory = "memory"
+    sweep = "sweep"
 
 
 class Dtype(StrEnum):
@@ -78,7 +79,7 @@ def main(
     content = {
         "format": FORMAT, "complete": False, "quick": quick, "effort": effort._asdict(), "threads": counts,
         "fastbp": fastbp.__version__, "machine": machine.describe(), "installed": machine.installed(),
-        "rows": [], "plans": [], "start": [], "memory": [],
+        "rows": [], "plans": [], "start": [], "memory": [], "sweep": [],
     }  # fmt: skip
     results = Results(content)
     for warning in _warnings(content["machine"], len(who) * len(counts)):
@@ -137,6 +138,10 @@ def _measure(
         yield
     if Part.memory in parts:
         content["memory"] = measure_memory(runner)
+        yield
+    if Part.sweep in parts:
+        extent = throughput.QUICK if content["quick"] else throughput.FULL
+        content["sweep"] = throughput.measure_throughput(runner, extent)
         yield
 
 

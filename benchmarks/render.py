@@ -10,7 +10,17 @@ import typer
 
 from benchmarks.contenders import PEERS
 from benchmarks.processes import ROOT
-from benchmarks.report import duration, goal_bar, goal_figure, goal_verdict, remarks, times
+from benchmarks.report import (
+    SWEEP_HEADINGS,
+    duration,
+    goal_bar,
+    goal_figure,
+    goal_verdict,
+    remarks,
+    sweep_lines,
+    sweep_remarks,
+    times,
+)
 from benchmarks.results import ENGINES, LABELS, Results, judged, plan_points, ratio, share_of_products
 from benchmarks.workloads import WORKLOADS
 
@@ -201,6 +211,14 @@ def page(run: Results, pictures: list[str]) -> str:
             "## Memory",
             "The peak of a training run beyond what was in use before it, against the data matrix it was given.",
             table(["", "data", "beyond", "share"], rows),
+        ]
+    if run.sweeps:
+        parts += [
+            "## Many networks",
+            "The same network from many seeds, each trained by itself: how many a machine trains in a minute. Every "
+            "network of a sweep is the one that its own `fit` gives, to the last bit; JAX's are the same to rounding.",
+            table(["", *SWEEP_HEADINGS[1:]], sweep_lines(run)),
+            "\n".join(f"- {note}." for note in sweep_remarks(run)),
         ]
     if run.content["plans"]:
         parts += [

@@ -61,6 +61,13 @@ def print_report(results: Results, console: Console) -> None:
                 f"{row['beyond'] / row['data']:.2f}",
             )
         console.print(table)
+    if results.sweeps:
+        table = Table(*SWEEP_HEADINGS, title="Many networks", title_justify="left")
+        for line in sweep_lines(results):
+            table.add_row(*line)
+        console.print(table)
+        for note in sweep_remarks(results):
+            console.print(note)
     most = max(results.content["threads"])
     table = Table("goal", "bar", "this run", f"all on {most}", "", title="Goals", title_justify="left")
     for goal, figure, same in judged(results):
@@ -92,6 +99,35 @@ def workload_table(results: Results, name: str, dtype: str) -> Table:
             f"{row['check']['error']:.0e}" if "check" in row else "–",
         )  # fmt: skip
     return table
+
+
+SWEEP_HEADINGS = ("many networks", "threads", "a network", "±", "networks a minute", "× one after another")
+
+
+def sweep_lines(results: Results) -> list[list[str]]:
+    """Those who trained many networks, the fastest first."""
+    base = results.swept("one_after_another")
+    timed = [row for row in results.sweeps if row["status"] == "timed"]
+    return [
+        [
+            row["label"], str(row["threads"]),
+            duration(row["seconds"] / row["networks"]), f"{100 * row['spread']:.0f} %",
+            f"{60 * row['networks'] / row['seconds']:,.0f}", times(ratio(base, row)),
+        ]
+        for row in sorted(timed, key=lambda row: row["seconds"])
+    ]  # fmt: skip
+
+
+def sweep_remarks(results: Results) -> list[str]:
+    """What they trained; who does something else, or was not timed, and why."""
+    row = results.sweeps[0]
+    found = [
+        f"{row['networks']} networks of {row['workload']}, {row['dtype']}, one epoch of {row['examples']:,} examples"
+    ]
+    for row in results.sweeps:
+        why = row["caveat"] if row["status"] == "timed" else f"{row['status']}: {row['reason']}"
+        found += [f"{row['label']}: {why}"] if why else []
+    return found
 
 
 def remarks(rows: list[Row]) -> list[str]:

@@ -85,6 +85,16 @@ class Results:
         """(workload, dtype) of the tables, in the order of the workloads."""
         return [(name, dtype) for name in WORKLOADS for dtype in self.dtypes(name)]
 
+    @property
+    def sweeps(self) -> list[Row]:
+        """Who trained many networks; none in files of before that was measured."""
+        return self.content.get("sweep", [])
+
+    def swept(self, contender: str) -> Row | None:
+        """The timed row of one of them."""
+        timed = (row for row in self.sweeps if row["contender"] == contender and row["status"] == "timed")
+        return next(timed, None)
+
     def started(self, what: str) -> float | None:
         """Median seconds of a row of the start."""
         return next((row["seconds"] for row in self.content["start"] if row["what"] == what), None)
@@ -155,6 +165,10 @@ def _start(what: str) -> Measure:
     return lambda results, threads: results.started(what)
 
 
+def _sweep_share(results: Results, threads: int | None) -> float | None:
+    return ratio(results.swept("fastbp_sweep"), results.swept("one_after_another"))
+
+
 def _memory(results: Results, threads: int | None) -> float | None:
     return max((row["beyond"] / row["data"] for row in results.content["memory"]), default=None)
 
@@ -201,6 +215,7 @@ GOALS = (
     Goal("first epoch of S1, warm cache", 1.5, _start("first epoch, warm cache, float32"), at_most=True, unit="s"),
     Goal("first epoch of S1, empty cache", 10, _start("first epoch, empty cache, float32"), at_most=True, unit="s"),
     Goal("memory beyond the caller's arrays, in data matrices", 1.3, _memory, at_most=True),
+    Goal("many networks in a sweep, share of the time of one after another", 0.6, _sweep_share, True, "share"),
     Goal("the plan's engine against the fastest, worst point", 1.1, _worst("loss"), at_most=True),
     Goal("the plan's time against the measured, worst point", 1.5, _worst("off"), at_most=True),
 )

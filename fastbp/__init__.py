@@ -30,6 +30,8 @@ _HOMES = {
     "EarlyStopping": "stopping",
     "LBFGS": "lbfgs",
     "History": "history",
+    "SweepResult": "sweeps",
+    "sweep": "sweeps",
     "Plan": "engines.plan",
     "plan": "engines.plan",
     "Checkpoint": "checkpoint",
@@ -82,6 +84,8 @@ if TYPE_CHECKING:
     from fastbp.schedules import Step as Step
     from fastbp.schedules import WarmUp as WarmUp
     from fastbp.stopping import EarlyStopping as EarlyStopping
+    from fastbp.sweeps import SweepResult as SweepResult
+    from fastbp.sweeps import sweep as sweep
 
 
 def __getattr__(name: str) -> Any:

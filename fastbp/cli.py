@@ -325,6 +325,21 @@ JsonOption = Annotated[bool, flag(RESULT, "--json", "Print one JSON document and
 DebugOption = Annotated[
     bool, flag(RESULT, "--debug", "Show the traceback of an error.", callback=_remember_debug, is_eager=True)
 ]
+HiddenOption = Annotated[
+    Sizes | None,
+    option(NETWORK, "--hidden", "N,…", "The hidden layers only: 30, or 100,50.", "30", parser=read_sizes),
+]
+InitOption = Annotated[
+    str | None,
+    option(
+        NETWORK,
+        "--init",
+        "NAME",
+        "First weights: normal (the book's), scaled, glorot or he.",
+        "scaled for sigmoid, else he",
+    ),
+]
+EtaOption = Annotated[float | None, option(TRAINING, "--eta", "X", "The step size.", "what suits the network")]
 ModelArgument = Annotated[Path, typer.Argument(metavar="MODEL", help="A file that fastbp train --save wrote.")]
 
 
@@ -380,30 +395,18 @@ def train(
             parser=read_sizes,
         ),
     ] = None,
-    hidden: Annotated[
-        Sizes | None,
-        option(NETWORK, "--hidden", "N,…", "The hidden layers only: 30, or 100,50.", "30", parser=read_sizes),
-    ] = None,
+    hidden: HiddenOption = None,
     activation: ActivationOption = None,
     output: OutputOption = None,
     cost: CostOption = None,
-    init: Annotated[
-        str | None,
-        option(
-            NETWORK,
-            "--init",
-            "NAME",
-            "First weights: normal (the book's), scaled, glorot or he.",
-            "scaled for sigmoid, else he",
-        ),
-    ] = None,
+    init: InitOption = None,
     engine: EngineOption = Engine.auto,
     dtype: DtypeOption = Dtype.float64,
     epochs: Annotated[
         int, option(TRAINING, "--epochs", "N", "Times to go through the data.", "30", callback=_at_least(1))
     ] = 30,
     batch_size: BatchSizeOption = 10,
-    eta: Annotated[float | None, option(TRAINING, "--eta", "X", "The step size.", "what suits the network")] = None,
+    eta: EtaOption = None,
     lmbda: Annotated[
         float, option(TRAINING, "--lmbda", "X", "The book's L2 regularisation.", "0", callback=_at_least(0))
     ] = 0.0,
@@ -657,6 +660,108 @@ def plan(
         dtype=dtype.value,
     )
     commands.show_plan(shape, batch_size, density, as_json)
+
+
+@app.command(
+    cls=Command,
+    epilog=examples(
+        ("which step size, on handwritten digits", "fastbp sweep --grid eta=0.02,0.05,0.1 --seeds 5 --epochs 5"),
+        ("networks of one and of two hidden layers, with and without regularisation", "fastbp sweep \\"),
+        (None, "      --grid hidden=30,30-20 --grid lmbda=0,1 --seeds 3 --epochs 5 --output results.jsonl"),
+        ("go on with a sweep that was broken off", "fastbp sweep \\"),
+        (None, "      --grid hidden=30,30-20 --grid lmbda=0,1 --seeds 3 --epochs 5 --output results.jsonl --resume"),
+        ("MNIST", "fastbp sweep --grid eta=0.1,0.3,1 --seeds 5 --data mnist --dtype float32"),
+    ),
+)
+def sweep(
+    grid: Annotated[
+        list[str],
+        option(
+            TRAINING,
+            "--grid",
+            "NAME=A,B,…",
+            "What to vary: eta, lmbda, hidden (30,100-50), activation, output, cost, init, optimizer, batch-size, "
+            "epochs, dtype, engine, or any argument of fit. Once for each name; every combination is trained.",
+        ),
+    ],
+    seeds: Annotated[
+        int, option(TRAINING, "--seeds", "N", "Networks of each combination.", "3", callback=_at_least(1))
+    ] = 3,
+    data: DataOption = "digits",
+    target: TargetOption = None,
+    header: HeaderOption = Header.auto,
+    task: TaskOption = Task.auto,
+    validation: ValidationOption = None,
+    scaling: ScalingOption = Scaling.auto,
+    download: DownloadOption = False,
+    hidden: HiddenOption = None,
+    activation: ActivationOption = None,
+    cost: CostOption = None,
+    init: InitOption = None,
+    engine: Annotated[
+        Engine | None, option(NETWORK, "--engine", "NAME", "auto, reference, matrix or fused.", "auto")
+    ] = None,
+    dtype: Annotated[
+        Dtype | None, option(NETWORK, "--dtype", "NAME", "float64 or float32, of every computation.", "float64")
+    ] = None,
+    epochs: Annotated[
+        int | None, option(TRAINING, "--epochs", "N", "Times to go through the data.", "30", callback=_at_least(1))
+    ] = None,
+    batch_size: Annotated[
+        int | None, option(TRAINING, "--batch-size", "N", "Examples in a mini-batch.", "10", callback=_at_least(1))
+    ] = None,
+    eta: EtaOption = None,
+    lmbda: Annotated[
+        float | None, option(TRAINING, "--lmbda", "X", "The book's L2 regularisation.", "0", callback=_at_least(0))
+    ] = None,
+    workers: Annotated[
+        int | None, option(TRAINING, "--workers", "N", "Networks at a time.", "one a core", callback=_at_least(1))
+    ] = None,
+    output: Annotated[
+        Path | None,
+        option(RESULT, "--output", "FILE.jsonl", "Keep each network's result, a line of JSON, as soon as it is done."),
+    ] = None,
+    resume: Annotated[bool, flag(RESULT, "--resume", "Go on with the sweep in --output, if it is there.")] = False,
+    plot: Annotated[
+        Path | None, option(RESULT, "--plot", "FILE.png", "Draw the scores by setting (needs matplotlib).")
+    ] = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Train many networks on all cores, and compare them: the mean of some seeds, and its standard error.
+
+    What is neither varied nor given is as `fastbp train` chooses it.
+    """
+    from fastbp import sweepcommand
+
+    given = {
+        "hidden": None if hidden is None else hidden.values,
+        "activation": None if activation is None else activation.names,
+        "cost": cost,
+        "init": init,
+        "engine": None if engine is None else engine.value,
+        "dtype": None if dtype is None else dtype.value,
+        "epochs": epochs,
+        "batch-size": batch_size,
+        "eta": eta,
+        "lmbda": lmbda,
+    }
+    sweepcommand.sweep(
+        _data(data, target, header, download),
+        sweepcommand.SweepOptions(
+            grid=grid,
+            seeds=seeds,
+            settings={name: value for name, value in given.items() if value is not None},
+            task=task.value,
+            validation=validation,
+            scaling=scaling.value,
+            workers=workers,
+            output=output,
+            resume=resume,
+            plot=plot,
+            as_json=as_json,
+        ),
+    )
 
 
 @app.command(cls=Command, epilog=examples((None, "fastbp info"), (None, "fastbp info --json")))

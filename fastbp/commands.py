@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import math
 import os
 import sys
 import time
@@ -23,6 +22,7 @@ from fastbp.errors import DivergenceError, FastbpError
 from fastbp.judging import Judge
 from fastbp.lessons import Lesson
 from fastbp.network import Network, load
+from fastbp.plainjson import plain
 from fastbp.schedules import Cosine, HalveWhenStuck, Schedule
 from fastbp.sources import Rows
 from fastbp.stopping import EarlyStopping
@@ -501,22 +501,10 @@ def to_json(facts: dict[str, Any]) -> str:
     """One document, a line for each fact and each epoch; numbers that JSON does not have (NaN, infinity) are null."""
 
     def line(value: Any) -> str:
-        return json.dumps(_plain(value), allow_nan=False)
+        return json.dumps(plain(value), allow_nan=False)
 
     def lines(value: Any) -> str:
         several = isinstance(value, list) and value and isinstance(value[0], dict)
         return "[\n    " + ",\n    ".join(map(line, value)) + "\n  ]" if several else line(value)
 
     return "{\n" + ",\n".join(f"  {line(name)}: {lines(value)}" for name, value in facts.items()) + "\n}\n"
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.ndarray | np.generic):
-        value = value.tolist()
-    if isinstance(value, dict):
-        return {key: _plain(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(part) for part in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return str(value) if isinstance(value, Path) else value

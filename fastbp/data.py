@@ -1,7 +1,8 @@
 """The edge: whatever users hand in becomes checked matrices here, rows are examples; nothing below checks again."""
 
 import reprlib
-from collections.abc import Iterable, Sequence
+import threading
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -12,18 +13,49 @@ from fastbp.architecture import Architecture
 SMALL = 4096  # numbers
 
 
+class Shared:
+    """Inputs X, (n, n_1), that many fits share: checked, and brought into an engine's form, once and not in each fit.
+
+    Stands in the place of X in `fit` and in `validation_data`, in several threads at once too. Whoever makes one
+    promises that X will not be written to. Pickled, it is X alone.
+    """
+
+    def __init__(self, X: Any) -> None:
+        self.X = X
+        self._forms: dict[Hashable, Any] = {}
+        self._lock = threading.RLock()
+
+    def once(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        """What `make` returned when it was first called for this key; other threads wait for it."""
+        with self._lock:
+            if key not in self._forms:
+                self._forms[key] = make()
+            return self._forms[key]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self.X, dtype, copy=copy)
+
+    def __getstate__(self) -> Any:
+        return {"X": self.X}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        Shared.__init__(self, state["X"])
+
+
 @dataclass(frozen=True)
 class Examples:
     """Checked examples: X (n, n_1) C-contiguous, or scipy CSR; and their targets, Y (n, n_L) or labels (n,) int64.
 
     X and Y may be in another dtype than the network's (bytes, say); whoever computes with them converts. `weights`,
-    (n,) float64, say how many times each example counts; None for once each.
+    (n,) float64, say how many times each example counts; None for once each. `shared` tells where X came from, if other
+    fits train on it too.
     """
 
     X: Any
     Y: np.ndarray | None = None
     labels: np.ndarray | None = None
     weights: np.ndarray | None = None
+    shared: Shared | None = None
 
     def __len__(self) -> int:
         return int(self.X.shape[0])
@@ -45,6 +77,10 @@ class Examples:
             None if self.labels is None else self.labels[rows],
             None if self.weights is None else self.weights[rows],
         )
+
+    def inputs_as(self, form: str, dtype: np.dtype, make: Callable[[], Any]) -> Any:
+        """X as an engine reads it: made now, or, if X is shared, found where the first fit left it."""
+        return make() if self.shared is None else self.shared.once((form, dtype), make)
 
     def one_hot(self, n_out: int, dtype: np.dtype) -> np.ndarray:
         """The targets as numbers, (n, n_L): column j of a label's row is 1 where j is the label."""
@@ -68,6 +104,8 @@ def as_inputs(X: Any, n_in: int, dtype: np.dtype, name: str = "X") -> Any:
     network's dtype is the user's word); CSR matrices stay compressed. Raises TypeError for complex, masked and
     object data, ValueError for a wrong shape, no rows, NaN or infinity (naming the first row and column).
     """
+    if isinstance(X, Shared):
+        return X.once(("checked", n_in, dtype), lambda: as_inputs(X.X, n_in, dtype, name))
     if hasattr(X, "tocsr"):
         return _as_csr(X, n_in, dtype, name)
     array = as_real_array(X, name)
@@ -178,9 +216,10 @@ def read_examples(
     architecture: Architecture, X: Any, y: Any, prefix: str = "", classes: Any = None
 ) -> tuple[Examples, Any]:
     """Checked examples, and the classes their labels stand for (None for real targets)."""
+    shared = X if isinstance(X, Shared) else None
     X = as_inputs(X, architecture.sizes[0], architecture.dtype, f"{prefix}X")
     targets = as_targets(y, X.shape[0], architecture, f"{prefix}y", classes)
-    return Examples(X, targets.Y, targets.labels), targets.classes
+    return Examples(X, targets.Y, targets.labels, shared=shared), targets.classes
 
 
 class Targets(NamedTuple):

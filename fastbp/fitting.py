@@ -62,7 +62,7 @@ class Options:
     callbacks: Sequence[Any] = ()
     monitor_training: bool = False
     monitor_layers: bool = False
-    verbose: bool | None = None
+    verbose: Any = None  # or a `_Silent` of the caller
     checkpoint: "Checkpoint | None" = None
     resume: str | os.PathLike[str] | None = None
 
@@ -235,8 +235,10 @@ class _Lines(_Silent):
 
 
 @contextlib.contextmanager
-def _progress(epochs: int, n: int, verbose: bool | None, by_label: bool) -> Iterator[_Silent]:
-    if verbose:
+def _progress(epochs: int, n: int, verbose: Any, by_label: bool) -> Iterator[_Silent]:
+    if isinstance(verbose, _Silent):
+        yield verbose
+    elif verbose:
         yield _Lines()
     elif verbose is None and epochs and sys.stderr is not None and sys.stderr.isatty():
         with progress_bar(epochs, n, by_label) as bar:

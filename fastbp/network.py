@@ -372,7 +372,7 @@ class Network:
         callbacks: Sequence[Any] = (),
         monitor_training: bool = False,
         monitor_layers: bool = False,
-        verbose: bool | None = None,
+        verbose: Any = None,
         checkpoint: "Checkpoint | None" = None,
         resume: str | Path | None = None,
     ) -> History:

@@ -1,4 +1,4 @@
-"""Pictures of how a network learned: cost and score by epoch. Needs matplotlib, the extra `plot`."""
+"""Pictures: how a network learned, by epoch, and how many did, by setting. Needs matplotlib, the extra `plot`."""
 
 import importlib.util
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from fastbp.history import History
+    from fastbp.sweeps.result import Setting
 
 
 def check(path: Path) -> None:
@@ -101,3 +102,39 @@ def _curve(axis: "Axes", records: Sequence[dict[str, Any]], name: str, label: st
         epochs = [record["epoch"] for record in records]
         values = [record[name] for record in records]
         axis.plot(epochs, values, style, label=label, marker="." if len(epochs) < 4 else None)
+
+
+# From this ratio of the largest to the smallest value on, an axis is logarithmic.
+_LOGARITHMIC_FROM = 20
+
+
+def draw_settings(settings: "list[Setting]", metric: str, x: str | None, path: str | Path | None) -> Any:
+    """The mean of a metric and its standard error over the setting `x`; a line for each combination of the others."""
+    from matplotlib.figure import Figure
+
+    from fastbp.sweeps.spec import show, show_settings
+
+    figure = Figure(figsize=(6.4, 4), layout="constrained")
+    axis = figure.subplots()
+    judged = [setting for setting in settings if metric in setting.metrics]
+    places: list[Any] = [None if x is None else setting.settings.get(x) for setting in judged]
+    numbers = all(isinstance(place, int | float) for place in places)
+    lines: dict[str, list[tuple[Any, float, float]]] = {}
+    for place, setting in zip(places, judged, strict=True):
+        others = {name: value for name, value in setting.settings.items() if name != x}
+        mean = setting.metrics[metric]
+        point = (place if numbers else show(place), mean.mean, mean.error or 0.0)
+        lines.setdefault(show_settings(others), []).append(point)
+    for label, points in lines.items():
+        at, means, errors = (list(column) for column in zip(*points, strict=True))
+        axis.errorbar(at, means, errors, marker="o", capsize=3, label=label or None)
+    if numbers and min(places) > 0 and max(places) >= _LOGARITHMIC_FROM * min(places):
+        axis.set_xscale("log")
+    axis.set_xlabel(x or "")
+    axis.set_ylabel(metric.replace("_", " "))
+    axis.grid(alpha=0.3)
+    if any(lines):
+        axis.legend()
+    if path is not None:
+        figure.savefig(path, dpi=150)
+    return figure

@@ -28,8 +28,8 @@ def _counted(n: int, what: str) -> str:
 # --- train
 
 
-def opening(facts: dict[str, Any]) -> None:
-    """Before training: the data and the network."""
+def data_line(facts: dict[str, Any]) -> None:
+    """What is learned, and from how many rows."""
     labels = facts["task"] == "classify"
     n_out = facts["sizes"][-1]
     goal = f"{len(facts['classes'])} labels" if labels else "one number" if n_out == 1 else f"{n_out} numbers"
@@ -40,6 +40,11 @@ def opening(facts: dict[str, Any]) -> None:
     if facts["task_is_a_guess"]:
         taken, other = ("labels", "regress for quantities") if labels else ("quantities", "classify for labels")
         print(f"{facts['target']!r} holds whole numbers, taken for {taken} (--task {other})")
+
+
+def opening(facts: dict[str, Any]) -> None:
+    """Before training: the data and the network."""
+    data_line(facts)
     hidden = ", ".join(dict.fromkeys(facts["hidden"]))
     print(
         f"network {'-'.join(map(str, facts['sizes']))}: {hidden + ', ' if hidden else ''}{facts['output']}, "

@@ -19,6 +19,7 @@ WORTH_THREADS = 10e6
 
 @functools.cache
 def _controller() -> Any:
+    import scipy.linalg.blas  # noqa: F401  the controller knows what is loaded, and SciPy brings a library of its own
     from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController()
@@ -26,9 +27,43 @@ def _controller() -> Any:
 
 def for_products(largest: float) -> contextlib.AbstractContextManager[Any]:
     """A context for products of at most so many operations: one thread if they are small, else as things are."""
-    if largest >= WORTH_THREADS:
-        return contextlib.nullcontext()
-    return _controller().limit(limits=1, user_api="blas")
+    return contextlib.nullcontext() if largest >= WORTH_THREADS else one_for_blas()
+
+
+_lock = threading.Lock()
+_inside = 0  # threads of ours that are within `one_for_blas`
+_before: Any = None  # how the pools were before the first of them
+
+
+@contextlib.contextmanager
+def one_for_blas() -> Iterator[None]:
+    """One BLAS thread, in the whole process, until the last of our threads has left this context.
+
+    Each putting back what it found would not do: of two that overlap, the second has found the first one's limit, and
+    would leave it behind for good.
+    """
+    global _inside, _before
+    with _lock:
+        if not _inside:
+            _before = _controller().limit(limits=1, user_api="blas")
+        _inside += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _inside -= 1
+            if not _inside:
+                _before.restore_original_limits()
+
+
+def _forget_other_threads() -> None:
+    """In the child of a fork only the forking thread lives on; a lock that another one held would stay shut."""
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_other_threads)
 
 
 def of_blas() -> int:

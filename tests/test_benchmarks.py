@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from benchmarks import contenders, machine, report, workloads
+from benchmarks import contenders, machine, report, throughput, workloads
 from benchmarks.__main__ import app as benchmarks_app
+from benchmarks.contenders import sweeps
 from benchmarks.measure import QUICK, Runner, check_order, spread
 from benchmarks.processes import Process, WorkerError
 from benchmarks.render import app as render_app
 from benchmarks.render import losses, missed, page
-from benchmarks.results import FORMAT, GOALS, LABELS, Results, judged
+from benchmarks.results import FORMAT, GOALS, LABELS, Results, _sweep_share, judged
 from benchmarks.workloads import Order, Workload
 
 TINY = {
@@ -124,6 +125,43 @@ def test_a_process_that_dies_is_a_failed_row() -> None:
             process.ask("pools")
 
 
+# --- many networks ------------------------------------------------------------------------------------------
+
+
+def many(name: str, workload: Workload, networks: int = 3) -> np.ndarray:
+    """The parameters of some networks after two epochs of a hundred examples."""
+    pytest.importorskip({"jax_vmap": "jax", "sklearn_joblib": "sklearn"}.get(name, "numpy"))
+    contender = contenders.load(f"sweeps.{name}")
+    data, first = workloads.load(workload, 100), throughput.first_parameters(workload, networks)
+    contender.prepare(workload, data, np.dtype("float32"), 1, first)
+    contender.run(Order(100, epochs=2))
+    return contender.parameters()
+
+
+@pytest.mark.parametrize("workload", ["sigmoid, quadratic", "cross-entropy, decay", "three layers, relu"])
+def test_many_networks_are_those_of_their_own_fits(workload: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workloads, "EXAMPLES", 400)
+    work = TINY[workload]._replace(lmbda=0.0)
+    first, truth = throughput.first_parameters(work, 3), many("one_after_another", work)
+    np.testing.assert_array_equal(many("fastbp_sweep", work), truth)
+    assert np.linalg.norm(many("jax_vmap", work) - truth) < 1e-3 * np.linalg.norm(truth - first)
+    assert many("sklearn_joblib", work).shape == truth.shape
+
+
+def test_networks_a_minute(small: Workload, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert set(sweeps.LABELS) == set(sweeps.NAMES)
+    monkeypatch.setitem(throughput.WORKLOADS, "S1", small)
+    monkeypatch.setitem(sweeps.LABELS, "absent", "nobody")
+    extent = throughput.Extent(networks=2, examples=200, samples=2)
+    with Runner(QUICK._replace(pause=0.0), str) as runner:
+        rows = throughput.measure_throughput(runner, extent, ("one_after_another", "fastbp_sweep", "absent"))
+    base, swept, absent = rows
+    for row in (base, swept):
+        assert row["status"] == "timed" and len(row["samples"]) == 2 and row["seconds"] > 0 and row["networks"] == 2
+    assert swept["check"] == {"against": "fastbp fit, one after another", "batches": 25, "error": 0.0}
+    assert absent["status"] == "not installed" and "absent" in absent["reason"]
+
+
 # --- what is published --------------------------------------------------------------------------------------
 
 
@@ -137,6 +175,14 @@ def row(workload: str, contender: str, seconds: float, part: str = "workloads", 
         "part": part, "workload": workload, "contender": contender, "dtype": "float32", "threads": 2, "point": 0,
         "status": "timed", "reason": "", "caveat": "", "data": "MNIST",
         "warm": {"import": 0.3, "prepare": 0.2, "first": 0.1, "total": 0.6}, **timed, **more,
+    }  # fmt: skip
+
+
+def swept(contender: str, seconds: float) -> dict[str, Any]:
+    return {
+        "contender": contender, "label": sweeps.LABELS[contender], "workload": "S1", "dtype": "float32", "threads": 2,
+        "networks": 32, "examples": 50_000, "status": "timed", "reason": "", "samples": [seconds] * 3,
+        "caveat": "another cost" if contender == "sklearn_joblib" else "", **spread([seconds] * 3),
     }  # fmt: skip
 
 
@@ -174,6 +220,8 @@ def sample() -> dict[str, Any]:
             {"what": "from fastbp import Network", "samples": [0.2], "seconds": 0.2, "spread": 0.0},
         ],
         "memory": [{"workload": "S1", "call": "fit", "dtype": "float32", "beyond": 40, "data": 100}],
+        "sweep": [swept("one_after_another", 4.0), swept("fastbp_sweep", 1.0), swept("sklearn_joblib", 20.0),
+                  {**swept("jax_vmap", 1.0), "status": "not installed", "reason": "No module named 'jax'"}],
     }  # fmt: skip
 
 
@@ -189,6 +237,10 @@ def test_goals_are_judged_from_the_file(sample: dict[str, Any]) -> None:
     assert figures["`from fastbp import Network` against `import numpy`"][1] == pytest.approx(2.0)
     assert figures["the plan's time against the measured, worst point"][1] == pytest.approx(20 / 15)
     assert figures["M1 float32 against the best peer"][1] is None
+    goal, figure, _ = figures["many networks in a sweep, share of the time of one after another"]
+    assert figure == pytest.approx(0.25) and goal.met(figure)
+    del sample["sweep"]  # a file of before that was measured
+    assert _sweep_share(Results(sample), None) is None
 
 
 def test_the_page_says_where_we_lose(sample: dict[str, Any]) -> None:
@@ -200,6 +252,10 @@ def test_the_page_says_where_we_lose(sample: dict[str, Any]) -> None:
     text = page(run, ["batch.png"])
     for line in (*lost, *missed(run), "scikit-learn: another cost.", "PyTorch eager: not installed"):
         assert line in text
+    assert "| fastbp.sweep | 2 | 31.2 ms | 0 % | 1,920 | 4.00× |" in text
+    assert (
+        "- scikit-learn with joblib: another cost." in text and "- JAX jit + scan + vmap: not installed: No mod" in text
+    )
     assert "![Batch size](images/benchmarks/batch.png)" in text and "width.png" not in text
 
 
@@ -236,7 +292,15 @@ def test_the_table_on_the_terminal(sample: dict[str, Any], capsys: pytest.Captur
 
     report.print_report(Results(sample), Console(width=120))
     shown = capsys.readouterr().out
-    for text in ("S1 float32", "15.0 µs", "66.7×", "PyTorch eager: not installed", "not met", "from fastbp import"):
+    for text in (
+        "S1 float32",
+        "15.0 µs",
+        "66.7×",
+        "PyTorch eager: not installed",
+        "not met",
+        "from fastbp import",
+        "1,920",
+    ):
         assert text in shown
 
 

@@ -29,7 +29,7 @@ from fastbp.engines import NAMES
 from fastbp.initializers import SCALES
 
 ROOT = Path(__file__).parent.parent
-COMMANDS = ("train", "replay", "evaluate", "predict", "plan", "info")
+COMMANDS = ("train", "replay", "evaluate", "predict", "plan", "sweep", "info")
 KINDS = ("setosa", "versicolor", "virginica")
 # Small enough for the plain engine, which needs no compiler.
 QUICK = ("--engine", "reference", "--epochs", "3")

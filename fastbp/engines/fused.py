@@ -214,7 +214,7 @@ def kernel_data(examples: Examples, architecture: Architecture) -> kernels.Data:
     dtype = architecture.dtype
     dense, indptr = np.empty(0, dtype), np.empty(0, np.int64)
     indices, values = np.empty(0, np.int32), np.empty(0, dtype)
-    X = compress(examples.X, dtype)
+    X = examples.inputs_as("compressed", dtype, lambda: compress(examples.X, dtype))
     if is_sparse(X):
         indptr, indices = X.indptr.astype(np.int64, copy=False), X.indices.astype(np.int32, copy=False)
         values = X.data.astype(dtype, copy=False)
