@@ -42,6 +42,7 @@ _HOMES = {
     "FastbpError": "errors",
     "ModelFileError": "errors",
     "DataFileError": "errors",
+    "bench": "",
     "datasets": "",
     "diagnostics": "",
 }
@@ -49,6 +50,7 @@ _HOMES = {
 __all__ = ["__version__", *_HOMES]
 
 if TYPE_CHECKING:
+    from fastbp import bench as bench
     from fastbp import datasets as datasets
     from fastbp import diagnostics as diagnostics
     from fastbp.activations import sigmoid as sigmoid

@@ -1,5 +1,6 @@
 """What a network is, apart from its parameters: sizes, activations, cost, checked once and never changed."""
 
+import contextlib
 import math
 import operator
 import reprlib
@@ -28,8 +29,8 @@ class Architecture:
 
     @property
     def compilable(self) -> bool:
-        """True if the compiled kernels know every activation: none is a user's own function."""
-        return all(f.code is not None for f in (*self.activations, *self.neurons.values()))
+        """True if the compiled kernels know every activation and the cost: none is a user's own function."""
+        return self.cost.code >= 0 and all(f.code is not None for f in (*self.activations, *self.neurons.values()))
 
     def f(self, l: int, z: Any) -> Any:
         """A^l = σ_l(Z^l) for the rows of z, (m, n_l); l counts as in the book."""
@@ -82,12 +83,21 @@ def build(
     )
 
 
+# Looked up, and not parsed by NumPy: of text with commas it makes a structure, and evaluates a part of it.
+_DTYPE_NAMES = {
+    **dict.fromkeys(("float64", "f8", "d", "double", "float"), "float64"),
+    **dict.fromkeys(("float32", "f4", "f", "single"), "float32"),
+}
+
+
 def check_dtype(dtype: Any) -> np.dtype:
     """float64 or float32, by name or as NumPy's own."""
-    try:
-        name = np.dtype(dtype).name
-    except TypeError:
-        name = repr(dtype)
+    name = reprlib.repr(dtype)
+    if isinstance(dtype, str):
+        name = _DTYPE_NAMES.get(dtype.lstrip("<="), name)
+    elif dtype is not None:
+        with contextlib.suppress(TypeError, ValueError, KeyError):
+            name = np.dtype(dtype).name
     if name not in DTYPES:
         raise ValueError(f"dtype must be 'float64' or 'float32', got {name}")
     return np.dtype(name)

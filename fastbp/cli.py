@@ -22,7 +22,12 @@ if TYPE_CHECKING:
     from fastbp import commands
     from fastbp.checkpoint import Checkpoint
 
-FAILED, INTERRUPTED, PIPE_CLOSED = 2, 130, 141  # the last two as a shell reports a process that a signal ended
+DIFFERENT, FAILED, INTERRUPTED, PIPE_CLOSED = (
+    1,
+    2,
+    130,
+    141,
+)  # the last two as a shell reports a process that a signal ended
 
 
 class _ExamplesAsWritten:
@@ -762,6 +767,97 @@ def sweep(
             as_json=as_json,
         ),
     )
+
+
+@app.command(
+    cls=Command,
+    epilog=examples(
+        ("a network of the size of the book's first", "fastbp bench"),
+        ("one of your own, with a picture", "fastbp bench --sizes 20,64,3 --batch-size 32 --plot bench.png"),
+        ("inputs that are mostly zero, as MNIST's", "fastbp bench --density 0.19 --dtype float32"),
+    ),
+)
+def bench(
+    sizes: Annotated[
+        Sizes,
+        option(NETWORK, "--sizes", "N,N,…", "All layers, the input first: 784,30,10.", "784,30,10", parser=read_sizes),
+    ] = "784,30,10",  # type: ignore[assignment]  # typer has the parser read it
+    activation: ActivationOption = None,
+    output: OutputOption = None,
+    cost: CostOption = None,
+    dtype: DtypeOption = Dtype.float64,
+    batch_size: BatchSizeOption = 10,
+    density: Annotated[
+        float,
+        option(
+            TRAINING, "--density", "SHARE", "Of the inputs that are not zero (MNIST: 0.19).", "1", callback=_share(1.0)
+        ),
+    ] = 1.0,
+    threads: Annotated[
+        int | None,
+        option(TRAINING, "--threads", "N", "The most that an engine may use.", "all cores", callback=_at_least(1)),
+    ] = None,
+    samples: Annotated[
+        int, option(TRAINING, "--samples", "N", "Of each figure; the median is shown.", "7", callback=_at_least(1))
+    ] = 7,
+    as_json: Annotated[
+        Path | None,
+        option(RESULT, "--json", "FILE", "Keep all figures in a file; - prints them, and nothing else."),
+    ] = None,
+    plot: Annotated[
+        Path | None, option(RESULT, "--plot", "FILE.png", "Draw the times and the roofline (needs matplotlib).")
+    ] = None,
+    debug: DebugOption = False,
+) -> None:
+    """Time a network in each engine, and this machine's arithmetic and memory, in some ten seconds.
+
+    The examples are synthetic; nothing is trained that you could use.
+    """
+    from fastbp import commands
+
+    shape = commands.NetworkOptions(
+        sizes=sizes.values,
+        activation=None if activation is None else activation.names,
+        output=output,
+        cost=cost,
+        dtype=dtype.value,
+    )
+    commands.show_bench(shape, commands.BenchOptions(batch_size, density, threads, samples, as_json, plot))
+
+
+@app.command(
+    cls=Command,
+    epilog=examples(
+        ("your own network.py or network2.py, on the digits", "fastbp verify network.py"),
+        ("on MNIST, from other random numbers", "fastbp verify network.py --data mnist --seed 1"),
+    ),
+)
+def verify(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Python file with your class Network. It is run.")],
+    data: Annotated[str, option(DATA, "--data", "DATA", "digits (built in) or mnist.", "digits")] = "digits",
+    download: DownloadOption = False,
+    hidden: Annotated[
+        Sizes | None,
+        option(NETWORK, "--hidden", "N,…", "The hidden layers: 30, or 100,50.", "30,20", parser=read_sizes),
+    ] = None,
+    epochs: Annotated[
+        int, option(TRAINING, "--epochs", "N", "Times to go through the data.", "3", callback=_at_least(1))
+    ] = 3,
+    seed: Annotated[
+        int, option(TRAINING, "--seed", "N", "Of the first weights and the order.", "0", callback=_at_least(0))
+    ] = 0,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Run your own copy of the book's class beside ours: where they part, by how much, and how fast.
+
+    FILE is run as a program of yours. The exit code is 1 if the two part.
+    """
+    from fastbp import commands
+
+    sizes = [30, 20] if hidden is None else hidden.values
+    if not commands.verify_file(file, data, sizes, epochs, seed, download, as_json):
+        raise typer.Exit(DIFFERENT)
 
 
 @app.command(cls=Command, epilog=examples((None, "fastbp info"), (None, "fastbp info --json")))

@@ -93,6 +93,18 @@ class TrainOptions:
     resume: Path | None = None
 
 
+@dataclass(frozen=True)
+class BenchOptions:
+    """What to time, how often, and where to leave the result."""
+
+    batch_size: int
+    density: float
+    threads: int | None
+    samples: int
+    json: Path | None
+    plot: Path | None
+
+
 # --- train
 
 
@@ -465,7 +477,26 @@ def _as_lines(predictions: np.ndarray) -> str:
     return text.getvalue()
 
 
-# --- plan and info
+# --- verify
+
+
+def verify_file(
+    path: Path, data: str, hidden: list[int], epochs: int, seed: int, download: bool, as_json: bool
+) -> bool:
+    """Compare a user's own copy of the book's class with ours; True if they are the same."""
+    from fastbp.verify import verify
+
+    if not as_json:
+        print(f"running {path}, a program of yours", flush=True)
+    report = verify(path, data=data, hidden=hidden, epochs=epochs, seed=seed, download=download)
+    if as_json:
+        write_json({"same": report.same, **asdict(report), "speed_up": report.speed_up})
+    else:
+        print(report)
+    return report.same
+
+
+# --- plan, bench and info
 
 
 def show_plan(shape: NetworkOptions, batch_size: int, density: float, as_json: bool) -> None:
@@ -477,6 +508,38 @@ def show_plan(shape: NetworkOptions, batch_size: int, density: float, as_json: b
         write_json({**_network_facts(network), "density": density, **asdict(plan)})
     else:
         print(plan)
+
+
+def show_bench(shape: NetworkOptions, options: BenchOptions) -> None:
+    """Time a network in every engine beside what the machine can do, and show it as a table, a file and a picture."""
+    from fastbp import bench, bench_report
+
+    printed = options.json is not None and str(options.json) == "-"
+    if options.json is not None and not printed:
+        _check_destination("--json", options.json)
+    if options.plot is not None:
+        from fastbp import plotting
+
+        _check_destination("--plot", options.plot)
+        plotting.check(options.plot)
+    output, cost = _output_and_cost(shape, by_label=True, one_for_two=False)
+    network = _network(shape, shape.sizes or [], output, cost)
+    with reports.status() as say:
+        found = bench.measure(
+            network, options.batch_size, density=options.density, threads=options.threads, samples=options.samples,
+            say=say,
+        )  # fmt: skip
+    if printed:
+        write_json(found.as_dict())
+    else:
+        bench_report.show(found)
+    if options.json is not None and not printed:
+        options.json.write_text(to_json(found.as_dict()), encoding="utf-8")
+        print(f"figures in {options.json}")
+    if options.plot is not None:
+        bench_report.draw(found, options.plot)
+        if not printed:
+            print(f"plot in {options.plot}")
 
 
 def show_info(as_json: bool) -> None:

@@ -18,7 +18,7 @@ class Cost:
     """`value(z, a, y)`: (m, n_L) arrays in, the cost of each example (m,) out. `derivative(a, y)`: ∂C/∂a, as (m, n_L).
 
     `outputs` names the activations this cost goes with, None for any elementwise one. With a named partner the
-    σ' of BP1 cancels, and the error is a - y.
+    σ' of BP1 cancels, and the error is a - y. `code` is its number in the compiled kernels, -1 for a user's own.
     """
 
     name: str

@@ -263,7 +263,7 @@ def as_targets(y: Any, n: int, architecture: Architecture, name: str = "y", clas
     if array.ndim == 2 and array.shape[1] == 1 and n_out > 1:
         array = array[:, 0]
     if array.ndim == 1 and n_out > 1:
-        return Targets(None, _as_labels(array, n_out, name), np.arange(n_out))
+        return Targets(None, as_labels(array, n_out, name), np.arange(n_out))
     if array.ndim == 1:
         array = array[:, np.newaxis]
     if array.ndim != 2 or array.shape[1] != n_out:
@@ -329,7 +329,8 @@ def _from_objects(array: np.ndarray, name: str) -> np.ndarray:
     raise TypeError(f"{name} mixes values of types {sorted(kind.__name__ for kind in kinds)}; give strings or numbers")
 
 
-def _as_labels(array: np.ndarray, n_out: int, name: str) -> np.ndarray:
+def as_labels(array: np.ndarray, n_out: int, name: str) -> np.ndarray:
+    """Real numbers, (n,), as labels 0 … n_out-1; ValueError names the first that is none."""
     labels = array.astype(np.int64) if array.dtype.kind in "iub" else None
     if labels is None:
         with np.errstate(invalid="ignore"):
@@ -459,6 +460,12 @@ def _stack(columns: list[Any], n: int, dtype: np.dtype, name: str) -> np.ndarray
         return cast(stacked, dtype, name)
     check_finite(stacked, name)
     return stacked
+
+
+def stack_inputs(pairs: Iterable[Any], architecture: Architecture, name: str) -> tuple[np.ndarray, list[Any]]:
+    """Pairs (x, anything), as a checked matrix of the inputs and the list of the others, as they are."""
+    inputs, others = _split_pairs(pairs, name)
+    return _stack(inputs, architecture.sizes[0], architecture.dtype, f"{name} inputs"), others
 
 
 def stack_labelled(pairs: Iterable[Any], architecture: Architecture, name: str) -> tuple[np.ndarray, list[Any]]:

@@ -29,9 +29,14 @@ _PICKLE_NAMES = re.compile(r"\.(pkl|pickle)(\.(gz|bz2|xz))?$", re.IGNORECASE)
 _PICKLE_MAGIC = re.compile(rb"\x80[\x02-\x05]|.*c(numpy|copy_reg|__builtin__|builtins)\b", re.DOTALL)
 
 
+def clipped(text: str, most: int = 300) -> str:
+    """Text from a file, short enough for a message: a hostile cell or name may have a million characters."""
+    return text if len(text) <= most else f"{text[: 2 * most // 3]} … {text[-most // 3 :]}"
+
+
 def refusal(place: FilePath, found: str, expected: str) -> DataFileError:
     """The one form of every refusal; `place` is the file, and the line where there is one."""
-    return DataFileError(f"{os.fspath(place)}: found {found}; expected {expected}")
+    return DataFileError(f"{os.fspath(place)}: found {clipped(found)}; expected {clipped(expected)}")
 
 
 def refuse_pickle(path: FilePath, head: bytes) -> None:

@@ -13,23 +13,22 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from fastbp import activations, data, engines, initializers, optimizers, parameters
+from fastbp import activations, bookloop, data, engines, initializers, optimizers, parameters
 from fastbp import architecture as _architecture
 from fastbp.activations import Activation, sigmoid, sigmoid_prime
 from fastbp.architecture import Architecture
 from fastbp.engines import matrix, plan, reference
 from fastbp.errors import DivergenceError
 from fastbp.history import History
-from fastbp.order import Order
-from fastbp.pairs import LabelledPairs, StackedPairs, recall
+from fastbp.pairs import LabelledPairs, StackedPairs, count_correct
 from fastbp.regularization import Regularization
 from fastbp.schedules import Schedule
 from fastbp.stopping import EarlyStopping
-from fastbp.training import Trainer, divergence_advice
+from fastbp.training import divergence_advice
 
 if TYPE_CHECKING:
     from fastbp.checkpoint import Checkpoint
@@ -63,6 +62,10 @@ class Network:
     Raises ValueError or TypeError that say which argument to change, and to what.
     """
 
+    # The methods that users replace, as they are here: any other in their place is called where the book calls it.
+    _own_methods: ClassVar[dict[str, Any]] = {}
+    # The sigmoid and its derivative as this class's module has them, unless somebody patches them there.
+    _plain_sigmoids: ClassVar[tuple[Any, Any]] = (sigmoid, sigmoid_prime)
     # What a subclass lacks whose __init__ sets the book's four attributes itself, and does not call this one.
     engine = "auto"
     classes_: np.ndarray | None = None
@@ -93,10 +96,9 @@ class Network:
             raise TypeError(f"shuffle must be a callable that permutes a list in place, got {shuffle!r}")
         if seed is not None:
             self._rng = np.random.default_rng(_whole(seed, "seed", least=0))
-        source = np.random.standard_normal if self._rng is None else self._rng.standard_normal
-        biases, weights = initializers.draw(initializer, built.sizes, source)
-        self._set_up(built, engine, biases, weights)
+        self._set_up(built, engine, [], [])
         self._given_shuffle = shuffle
+        self._initialize(initializer)
 
     def _set_up(self, built: Architecture, engine: str, biases: list, weights: list) -> None:
         self.architecture = built
@@ -109,6 +111,12 @@ class Network:
         self.classes_ = np.arange(self.sizes[-1]) if self.sizes[-1] > 1 else None
         # ("affine", shift, scale): how raw inputs became X, kept for whoever loads the model.
         self.input_scaling = None
+
+    def _initialize(self, initializer: str) -> None:
+        """Draw first parameters, from NumPy's global state or the network's own generator."""
+        source = np.random.standard_normal if self._rng is None else self._rng.standard_normal
+        biases, weights = initializers.draw(initializer, self.sizes, source)
+        self.biases, self.weights = list(map(self._cast, biases)), list(map(self._cast, weights))
 
     @functools.cached_property
     def architecture(self) -> Architecture:
@@ -187,78 +195,16 @@ class Network:
         eta = _number(eta, "eta")
         pairs = data.as_list(training_data, "training_data")
         tests = None if test_data is None else data.as_list(test_data, "test_data")
-        if self._is_custom("update_mini_batch", "backprop", "cost_derivative"):
-            self._sgd_by_methods(pairs, epochs, mini_batch_size, eta, tests)
-        else:
-            self._sgd_by_engine(pairs, epochs, mini_batch_size, eta, tests)
-
-    def _sgd_by_methods(self, pairs: list, epochs: int, batch_size: int, eta: float, tests: list | None) -> None:
-        """The book's loop, through methods a subclass may have overridden."""
-        if not pairs:
-            raise ValueError(
-                "training_data is empty; give at least one pair (x, y) (an iterator can be read only once)"
-            )
-        for epoch in range(epochs):
-            self._shuffle(pairs)
-            for batch, start in enumerate(range(0, len(pairs), batch_size)):
-                before = self.biases, self.weights
-                try:
-                    self.update_mini_batch(pairs[start : start + batch_size], eta)
-                except DivergenceError as error:
-                    raise DivergenceError(epoch, batch, error.advice) from None
-                if not _all_finite(*self.biases, *self.weights):
-                    self.biases, self.weights = before  # whole, unless the user's own step changed the arrays in place
-                    raise DivergenceError(epoch, batch, divergence_advice(eta))
-            self._print_epoch(epoch, tests, lambda: self.evaluate(tests or []))
-
-    def _sgd_by_engine(self, pairs: list, epochs: int, batch_size: int, eta: float, tests: list | None) -> None:
-        own_evaluate = self._is_custom("evaluate", "feedforward")
-        training, rows = recall(self._training, StackedPairs, pairs, self.architecture, "training_data")
-        judged = None
-        if tests and not own_evaluate:
-            judged, _ = recall(self._tests, LabelledPairs, tests, self.architecture, "test_data")
-        name = self._choose_engine(training.examples, batch_size)
-        for stacked in (training, judged):
-            if stacked is not None:
-                stacked.suit(name, self.architecture)
-        self._training, self._tests = training, judged or self._tests
-        engine = self._start_engine(training.examples, batch_size, name)
-        trainer = Trainer(engine, min(batch_size, len(pairs)))
-        order = Order(self._shuffle, pairs, training.pairs, rows, compiled=engine.name == "fused")
-        prepared = None if judged is None else engine.prepare(judged.examples)
-
-        def correct() -> int:
-            assert judged is not None
-            return _count_correct(trainer.engine.outputs(prepared), judged.labels)
-
-        published = False
-
-        def own_correct() -> int:
-            nonlocal published
-            published = True
-            self._publish(trainer.engine)
-            count = self.evaluate(tests or [])
-            self._take_up(trainer.engine)
-            return count
-
-        try:
-            for epoch in range(epochs):
-                rows = order.next(visible=own_evaluate)
-                published = False
-                trainer.run_epoch(epoch, rows, eta)
-                self._print_epoch(epoch, tests, own_correct if own_evaluate else correct)
-        finally:  # after an interrupt or a divergence too: what was learned, and the list as far as it was shuffled
-            if not published:
-                self._publish(trainer.engine)
-            order.apply()
-            training.left_as(pairs, order.rows)
-
-    @staticmethod
-    def _print_epoch(epoch: int, tests: list | None, correct: Callable[[], int]) -> None:
-        if tests:
-            print(f"Epoch {epoch}: {correct()} / {len(tests)}")
-        else:
-            print(f"Epoch {epoch} complete")
+        bookloop.run(
+            self,
+            pairs,
+            epochs,
+            mini_batch_size,
+            eta,
+            update=lambda mini_batch: self.update_mini_batch(mini_batch, eta),
+            own_steps=self._is_custom("update_mini_batch", "backprop", "cost_derivative"),
+            monitor=bookloop.CountCorrect(self, tests),
+        )
 
     def update_mini_batch(self, mini_batch: Pairs, eta: float) -> None:
         """One step of gradient descent on a list of pairs (x, y): θ ← θ - (η/m) Σ ∂C_x/∂θ.
@@ -266,6 +212,10 @@ class Network:
         Raises ValueError for an empty or unfitting list; DivergenceError if a parameter would stop being finite, and
         then leaves them as they were.
         """
+        self._descend(mini_batch, eta, decay=0.0)
+
+    def _descend(self, mini_batch: Pairs, eta: float, decay: float) -> None:
+        """One step: w ← (1 - η decay) w - (η/m) Σ ∂C_x/∂w and b ← b - (η/m) Σ ∂C_x/∂b; decay is λ/n."""
         pairs = data.as_list(mini_batch, "mini_batch")
         if not pairs:
             raise ValueError("mini_batch is empty; give at least one pair (x, y) (an iterator can be read only once)")
@@ -278,17 +228,21 @@ class Network:
                 nabla_b = [nb + dnb for nb, dnb in zip(nabla_b, delta_nabla_b, strict=True)]
                 nabla_w = [nw + dnw for nw, dnw in zip(nabla_w, delta_nabla_w, strict=True)]
         else:
-            examples = data.stack_pairs(pairs, self.architecture, "mini_batch")
             biases, weights = self._parameters()
             with np.errstate(over="ignore", invalid="ignore"):  # said once, by DivergenceError
-                nabla_b, nabla_w = self._gradient(examples)
-        rate = _number(eta, "eta") / len(pairs)
+                nabla_b, nabla_w = self._gradient_of_pairs(pairs)
+        eta = _number(eta, "eta")
+        rate, keep = eta / len(pairs), 1 - eta * decay
         with np.errstate(over="ignore", invalid="ignore"):
-            weights = [self._cast(w - rate * nw) for w, nw in zip(weights, nabla_w, strict=True)]
+            weights = [self._cast(keep * w - rate * nw) for w, nw in zip(weights, nabla_w, strict=True)]
             biases = [self._cast(b - rate * nb) for b, nb in zip(biases, nabla_b, strict=True)]
-        if not _all_finite(*biases, *weights):
+        if not bookloop.all_finite(*biases, *weights):
             raise DivergenceError(None, None, divergence_advice(eta))
         self.biases, self.weights = biases, weights
+
+    def _gradient_of_pairs(self, pairs: list) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """The sum over a mini-batch of ∂C/∂b and ∂C/∂w; ValueError for pairs that do not fit."""
+        return self._gradient(data.stack_pairs(pairs, self.architecture, "mini_batch"))
 
     def backprop(self, x: Columns, y: Columns) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """(nabla_b, nabla_w), layer by layer like `biases` and `weights`: the gradient of the cost C_x of one example.
@@ -339,7 +293,7 @@ class Network:
         if not pairs:
             return 0
         X, labels = data.stack_labelled(pairs, self.architecture, "test_data")
-        return _count_correct(matrix.outputs(self.architecture, *self._parameters(), X), labels)
+        return count_correct(matrix.outputs(self.architecture, *self._parameters(), X), labels)
 
     def cost_derivative(self, output_activations: Columns, y: Columns) -> Columns:
         """∂C_x/∂a for the output activations, (n_L, 1); for the quadratic cost, the book's a - y."""
@@ -543,7 +497,10 @@ class Network:
 
     def _overrides(self, *methods: str) -> bool:
         """True if a subclass, the instance or a change to the class has put another function in a method's place."""
-        return any(name in self.__dict__ or getattr(type(self), name) is not _OWN_METHODS[name] for name in methods)
+        own = self._own_methods
+        return any(
+            name in self.__dict__ or getattr(type(self), name) is not own[name] for name in methods if name in own
+        )
 
     def _module(self) -> ModuleType:
         """The module whose `sigmoid` and `sigmoid_prime` this class computes with; students patch them there."""
@@ -551,7 +508,7 @@ class Network:
 
     def _sigmoid_is_patched(self) -> bool:
         module = self._module()
-        return module.sigmoid is not activations.sigmoid or module.sigmoid_prime is not activations.sigmoid_prime
+        return (module.sigmoid, module.sigmoid_prime) != self._plain_sigmoids
 
     def _effective_architecture(self) -> Architecture:
         """The architecture, with a patched sigmoid in the place of the built-in one."""
@@ -576,8 +533,7 @@ class Network:
         )
 
 
-# The methods that users replace, as they are here: any other in their place is called where the book calls it.
-_OWN_METHODS = {
+Network._own_methods = {
     name: Network.__dict__[name]
     for name in ("feedforward", "evaluate", "cost_derivative", "update_mini_batch", "backprop")
 }
@@ -614,14 +570,6 @@ def _number(value: Any, name: str) -> float:
     return number
 
 
-def _all_finite(*arrays: Any) -> bool:
-    return all(np.isfinite(a).all() for a in arrays if isinstance(a, np.ndarray) and a.dtype.kind == "f")
-
-
 def _winners(outputs: np.ndarray) -> np.ndarray:
     """The strongest output of each row; with one output, 1 where it passes one half."""
     return (outputs[:, 0] > 0.5).astype(np.int64) if outputs.shape[1] == 1 else np.argmax(outputs, axis=1)
-
-
-def _count_correct(outputs: np.ndarray, labels: list[Any]) -> int:
-    return sum(int(x == y) for x, y in zip(np.argmax(outputs, axis=1).tolist(), labels, strict=True))

@@ -85,6 +85,11 @@ class LabelledPairs(StackedPairs):
         return bool(labels == self.labels)
 
 
+def count_correct(outputs: np.ndarray, labels: list[Any]) -> int:
+    """For how many rows of the outputs, (n, n_L), the strongest is the label's."""
+    return sum(int(x == y) for x, y in zip(np.argmax(outputs, axis=1).tolist(), labels, strict=True))
+
+
 def _same_dense(block: np.ndarray, X: np.ndarray, start: int) -> bool:
     return np.array_equal(block, X[start : start + len(block)])
 

@@ -1,7 +1,8 @@
 """What the commands say to people: plain lines into a file or a pipe, a little more on a terminal."""
 
+import contextlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,16 @@ def is_terminal(stream: Any) -> bool:
 
 def _counted(n: int, what: str) -> str:
     return f"{n:,} {what}{'' if n == 1 else 's'}"
+
+
+@contextlib.contextmanager
+def status() -> Iterator[Callable[[str], None]]:
+    """A line on the standard error that says what is being done, on a terminal only, and is gone at the end."""
+    if not is_terminal(sys.stderr):
+        yield lambda what: None
+        return
+    with Console(stderr=True).status("") as line:
+        yield line.update
 
 
 # --- train

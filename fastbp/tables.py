@@ -17,6 +17,7 @@ from fastbp.datafiles import (
     DEFLATE_RATIO,
     GZIP,
     FilePath,
+    clipped,
     memory,
     pickle_refusal,
     refusal,
@@ -126,7 +127,7 @@ def read_csv(
 
 
 def _at(path: FilePath, line: int, column: str | None = None) -> str:
-    return f"{os.fspath(path)}, line {line}" + ("" if column is None else f", column {column!r}")
+    return f"{os.fspath(path)}, line {line}" + ("" if column is None else f", column {clipped(repr(column))}")
 
 
 def _csv_rows(path: FilePath, handle: TextIO) -> Iterator[_Row]:
@@ -378,7 +379,7 @@ def _npz_array(path: FilePath, npz: np.lib.npyio.NpzFile, key: str, kinds: str) 
         shape, _, dtype = read_header(stream)
         length = member.file_size - stream.tell()
     if dtype.hasobject:
-        raise pickle_refusal(f"{os.fspath(path)}, {key}")
+        raise pickle_refusal(f"{os.fspath(path)}, {clipped(key)}")
     if dtype.kind not in kinds:
         expected = "numbers or strings" if "U" in kinds else "numbers"
         raise refusal(path, f"{key} of type {dtype}", expected)

@@ -30,6 +30,11 @@ def for_products(largest: float) -> contextlib.AbstractContextManager[Any]:
     return contextlib.nullcontext() if largest >= WORTH_THREADS else one_for_blas()
 
 
+def at_most(count: int) -> contextlib.AbstractContextManager[Any]:
+    """A context in which no BLAS uses more threads than this; for one thread of ours at a time."""
+    return _controller().limit(limits=count, user_api="blas")
+
+
 _lock = threading.Lock()
 _inside = 0  # threads of ours that are within `one_for_blas`
 _before: Any = None  # how the pools were before the first of them
@@ -141,14 +146,16 @@ class Pace:
     both ways, now and then again. What is computed does not depend on it, only when it is done.
     """
 
-    # Seconds of a piece, by the faster way: starting threads takes 0.1 ms, which a trial must not mistake for slowness.
-    TRIAL, PIECE = 0.004, 0.02
+    # Seconds of a piece, by the faster way. Starting threads takes 0.1 ms: a probe tells whether all is lost, and only
+    # a trial which way is faster.
+    PROBE, TRIAL, PIECE = 0.0005, 0.004, 0.02
     SOONEST, LATEST = 0.5, 10.0  # seconds between two trials of what was slower
 
     def __init__(self, most: int, sure: bool = False) -> None:
         """With `sure`, all threads always: no trials."""
         self.most, self._by_clock = most, most > 1 and not sure
-        self._seconds: dict[int, float] = {}  # of the last piece, for one unit of work, by number of threads
+        self._seconds: dict[int, float] = {}  # for one unit of work, by number of threads; the last that was measured
+        self._guess = 0.0  # the same for the first unit, which finds nothing in the caches
         self._wait, self._waited = self.SOONEST, 0.0
 
     def pieces(self, total: int) -> Iterator[tuple[int, int, int]]:
@@ -158,28 +165,40 @@ class Pace:
             threads, seconds = self._choose() if self._by_clock else (self.most, 0.0)
             last = total
             if self._by_clock:
-                last = min(total, done + max(1, int(seconds / min(self._seconds.values(), default=seconds))))
+                each = min(self._seconds.values(), default=self._guess or seconds)
+                last = min(total, done + max(1, int(seconds / each)))
             began = time.perf_counter()
             yield done, last, threads
             if self._by_clock:
-                self._note(threads, time.perf_counter() - began, last - done)
+                self._note(threads, seconds, time.perf_counter() - began, last - done)
             done = last
+
+    @property
+    def _faster(self) -> int:
+        return min(self._seconds, key=self._seconds.__getitem__)
 
     def _choose(self) -> tuple[int, float]:
         """(threads, seconds) of the next piece."""
         for threads in (1, self.most):
             if threads not in self._seconds:
-                return threads, self.TRIAL
-        faster = min(self._seconds, key=self._seconds.__getitem__)
+                return threads, self.PROBE
+        slower = self.most + 1 - self._faster
         if self._waited < self._wait:
-            return faster, self.PIECE
-        return self.most + 1 - faster, self.TRIAL
+            return self._faster, self.PIECE
+        return slower, self.TRIAL if self._waited == float("inf") else self.PROBE
 
-    def _note(self, threads: int, seconds: float, units: int) -> None:
-        trial = len(self._seconds) == 2 and self._waited >= self._wait
-        before = self._seconds.get(threads)
-        self._seconds[threads] = seconds / units
+    def _note(self, threads: int, asked: float, seconds: float, units: int) -> None:
+        others = min((s for count, s in self._seconds.items() if count != threads), default=float("inf"))
+        each = seconds / units
         self._waited += seconds
-        if trial:
-            again = before is not None and threads != min(self._seconds, key=self._seconds.__getitem__)
-            self._wait, self._waited = (min(2 * self._wait, self.LATEST) if again else self.SOONEST), 0.0
+        if not self._guess:
+            self._guess = each
+        elif asked == self.PIECE:
+            self._seconds[threads] = each
+        elif asked == self.PROBE and others < each < 2 * others:
+            self._seconds[threads] = each
+            self._waited = float("inf")  # not lost: the trial follows
+        else:
+            lost = threads in self._seconds and each > others
+            self._seconds[threads] = each
+            self._wait, self._waited = (min(2 * self._wait, self.LATEST) if lost else self.SOONEST), 0.0

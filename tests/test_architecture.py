@@ -189,7 +189,7 @@ REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
         "neurons[(3, 0)] changes an output neuron, but cost 'log_likelihood' needs all outputs to be softmax",
     ),
     # dtype
-    ({"dtype": "float16"}, ValueError, "dtype must be 'float64' or 'float32', got float16"),
+    ({"dtype": "float16"}, ValueError, "dtype must be 'float64' or 'float32', got 'float16'"),
     ({"dtype": int}, ValueError, "dtype must be 'float64' or 'float32', got int64"),
     ({"dtype": "double precision"}, ValueError, "dtype must be 'float64' or 'float32', got 'double precision'"),
     ({"dtype": complex}, ValueError, "dtype must be 'float64' or 'float32', got complex128"),

@@ -5,6 +5,7 @@ import os
 import re
 import select
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from numba.core.config import DISABLE_JIT
 from typer.testing import CliRunner
 
 import fastbp
-from fastbp import cli, commands, datasets, lessons, plotting, reports, sources
+from fastbp import bench, cli, commands, datasets, lessons, plotting, reports, sources
 from fastbp.activations import ACTIVATIONS
 from fastbp.architecture import DTYPES
 from fastbp.costs import COSTS
@@ -29,7 +30,7 @@ from fastbp.engines import NAMES
 from fastbp.initializers import SCALES
 
 ROOT = Path(__file__).parent.parent
-COMMANDS = ("train", "replay", "evaluate", "predict", "plan", "sweep", "info")
+COMMANDS = ("train", "replay", "evaluate", "predict", "plan", "sweep", "bench", "verify", "info")
 KINDS = ("setosa", "versicolor", "virginica")
 # Small enough for the plain engine, which needs no compiler.
 QUICK = ("--engine", "reference", "--epochs", "3")
@@ -97,6 +98,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_rows(tmp_path / "new.csv", X[::10], names)
     X, price = houses()
     write_rows(tmp_path / "houses.csv", np.column_stack([X, price]), "area,rooms,age,price")
+    shutil.copy(Path(__file__).parent / "naive_book.py", tmp_path / "network.py")
     digits = datasets.load_digits()
     np.savez(
         tmp_path / "digits.npz",
@@ -166,6 +168,8 @@ def example_lines() -> list[str]:
 @pytest.mark.skipif(DISABLE_JIT, reason="too slow without compiled kernels")
 def test_examples_of_the_help_and_of_the_documentation_work(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(commands, "_SAMPLE", 50)  # the training cost of the plots is no matter here
+    for name, value in {"SAMPLE_SECONDS": 1e-4, "_SQUARE": 16, "_SWEEP_BYTES": 4096, "_MOST_EXAMPLES": 50}.items():
+        monkeypatch.setattr(bench, name, value)  # nor are the figures of a benchmark
     for line in example_lines():
         before, _, after = line.partition("fastbp ")
         arguments = shlex.split(after)

@@ -261,6 +261,8 @@ HOSTILE_METADATA: dict[str, tuple[Any, str]] = {
     "half precision": (("dtype", "float16"), "dtype must be 'float64' or 'float32'"),
     "object dtype": (("dtype", "O"), "dtype must be"),
     "nonsense dtype": (("dtype", "import os"), "dtype must be"),
+    "a dtype that NumPy would evaluate": (("dtype", "1,"), "dtype must be"),
+    "a dtype beyond reading": (("dtype", "f" * 100_000), "dtype must be"),
     "another dtype": (("dtype", "float32"), "need 39 float32 parameters, the file has float64"),
     "unknown engine": (("engine", "gpu"), "engine='gpu' is none of auto"),
     "engine is a list": (("engine", ["fused"]), "is none of auto"),

@@ -490,7 +490,11 @@ def test_options_of_fit(options: dict, kind: type, said: str) -> None:
     ("options", "kind", "said"),
     [
         ({"engine": "gpu"}, ValueError, "engine='gpu' is none of auto, reference, matrix, fused"),
-        ({"dtype": "float16"}, ValueError, "dtype must be 'float64' or 'float32', got float16"),
+        ({"dtype": "float16"}, ValueError, "dtype must be 'float64' or 'float32', got 'float16'"),
+        ({"dtype": np.float16}, ValueError, "dtype must be 'float64' or 'float32', got float16"),
+        ({"dtype": "1,"}, ValueError, "dtype must be 'float64' or 'float32', got '1,'"),  # NumPy: SyntaxError
+        ({"dtype": {"names": 3}}, ValueError, "dtype must be 'float64' or 'float32', got {'names': 3}"),
+        ({"dtype": None}, ValueError, "dtype must be 'float64' or 'float32', got None"),
         ({"dtype": "single precision"}, ValueError, "dtype must be 'float64' or 'float32', got 'single precision'"),
         ({"hidden": "sigmoids"}, ValueError, "hidden='sigmoids' is no activation; choose one of sigmoid, tanh"),
         ({"hidden": "softmax"}, ValueError, "softmax couples the neurons of a layer and can only be the output"),

@@ -482,3 +482,34 @@ def test_read_table_of_an_npz_named_otherwise_says_how_to_name_it(tmp_path: Path
     (tmp_path / "data.npz").rename(tmp_path / "data.zip")
     with pytest.raises(DataFileError, match=r"give an \.npz the ending \.npz"):
         read_table(tmp_path / "data.zip")
+
+
+# --- what fuzzing found
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"\xff" * 50_000 + b",y\n1,2\n",
+        b"x,y\n" + b"q" * 50_000 + b",2\n",
+        b"x" * 50_000 + b",y\nnan,2\n",
+        b"1,2\n3,4\n" + b"5," * 20_000 + b"\n",
+    ],
+)
+def test_a_message_does_not_repeat_a_hostile_csv(path: Path, text: bytes) -> None:
+    path.write_bytes(text)
+    with pytest.raises(DataFileError) as caught:
+        read_csv(path)
+    assert len(str(caught.value)) < 1000 and str(caught.value).startswith(str(path))
+
+
+@pytest.mark.parametrize("name", ["X" * 10_000, "X"])
+def test_a_message_does_not_repeat_a_hostile_npz(npz: Path, name: str) -> None:
+    # A zip's directory says how long a name is, and zipfile quotes what it found there instead: the whole file.
+    np.savez(npz, **{name: np.zeros((3, 2)), "y": np.zeros(3)})
+    content = bytearray(npz.read_bytes())
+    content[26:28] = (2**16 - 1).to_bytes(2, "little")
+    npz.write_bytes(content)
+    with pytest.raises(DataFileError) as caught:
+        read_npz(npz)
+    assert len(str(caught.value)) < 1000

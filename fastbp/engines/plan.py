@@ -23,7 +23,7 @@ SPARSE_BELOW = 0.4
 # Floating-point operations of a mini-batch from which a second thread of the fused engine may repay the waiting for
 # each other, some 0.3 µs at every layer, there and back; the clock tells whether it does. From the second number on it
 # does in any case: what is lost where another program wants the core too is less than the trials would take.
-THREADS_FROM, THREADS_SURE_FROM = 1e6, 2e8
+THREADS_FROM, THREADS_SURE_FROM = 5e5, 2e8
 
 
 def pace(built: Architecture, batch_size: int) -> threads.Pace:

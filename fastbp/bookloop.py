@@ -1,0 +1,166 @@
+"""The book's training loop: epochs over a list of pairs, in an engine or through methods of the user's own.
+
+Both of the book's programs run it. They differ in the step, for network2 lets the weights decay, and in what they look
+at after each epoch, which is a `Monitor`.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastbp.engines import Engine
+from fastbp.errors import DivergenceError
+from fastbp.order import Order
+from fastbp.pairs import LabelledPairs, StackedPairs, count_correct, recall
+from fastbp.training import Trainer, divergence_advice
+
+if TYPE_CHECKING:
+    from fastbp.network import Network
+
+
+class Monitor:
+    """What a program looks at, and prints, after each epoch.
+
+    `methods` names the network's methods that `by_methods` calls. If one of them is a user's own, or the training
+    itself runs through the user's methods, by_methods is asked; else by_engine.
+    """
+
+    methods: tuple[str, ...] = ()
+
+    def prepare(self, engine: Engine, training: StackedPairs) -> None:
+        """Read in, before the first epoch, what by_engine will ask this engine about; ValueError for unfitting data."""
+
+    def by_engine(self, epoch: int, engine: Engine) -> bool:
+        """Look at the parameters in the engine; True ends the training."""
+        raise NotImplementedError
+
+    def by_methods(self, epoch: int) -> bool:
+        """Look at the network by its own methods; True ends the training."""
+        raise NotImplementedError
+
+
+class CountCorrect(Monitor):
+    """Chapter 1's: "Epoch j: correct / n" for test data, pairs (x, label), and "Epoch j complete" without."""
+
+    def __init__(self, network: "Network", tests: list | None) -> None:
+        self.network, self.tests = network, tests
+        self.methods = ("evaluate", "feedforward") if tests else ()
+
+    def prepare(self, engine: Engine, training: StackedPairs) -> None:
+        if self.tests:
+            judged = take_tests(self.network, self.tests, engine, "test_data")
+            self.labels, self.inputs = judged.labels, engine.prepare(judged.examples)
+
+    def by_engine(self, epoch: int, engine: Engine) -> bool:
+        return self._print(epoch, lambda: count_correct(engine.outputs(self.inputs), self.labels))
+
+    def by_methods(self, epoch: int) -> bool:
+        return self._print(epoch, lambda: self.network.evaluate(self.tests or []))
+
+    def _print(self, epoch: int, correct: Callable[[], int]) -> bool:
+        if self.tests:
+            print(f"Epoch {epoch}: {correct()} / {len(self.tests)}")
+        else:
+            print(f"Epoch {epoch} complete")
+        return False
+
+
+def take_tests(network: "Network", tests: list, engine: Engine, name: str) -> LabelledPairs:
+    """Pairs (x, label) stacked as this engine reads them; those of the network's last call, if they come again."""
+    judged, _ = recall(network._tests, LabelledPairs, tests, network.architecture, name)
+    judged.suit(engine.name, network.architecture)
+    network._tests = judged
+    return judged
+
+
+def run(
+    network: "Network",
+    pairs: list,
+    epochs: int,
+    batch_size: int,
+    eta: float,
+    *,
+    decay: float = 0.0,
+    update: Callable[[list], None],
+    own_steps: bool,
+    monitor: Monitor,
+) -> None:
+    """Shuffle `pairs` in place, train on them in mini-batches, and let the monitor look, epoch after epoch.
+
+    eta, decay: W ← (1 - η decay) W - (η/m) Σ ∂C/∂W; decay is λ/n. update: the network's update_mini_batch on a list of
+    pairs, called for each mini-batch if `own_steps` says that methods of the user's own must take part.
+
+    Raises ValueError for empty or unfitting data, DivergenceError when parameters stop being finite.
+    """
+    if not pairs:
+        raise ValueError("training_data is empty; give at least one pair (x, y) (an iterator can be read only once)")
+    if own_steps:
+        _run_by_methods(network, pairs, epochs, batch_size, eta, update, monitor)
+    else:
+        _run_by_engine(network, pairs, epochs, batch_size, eta, decay, monitor)
+
+
+def _run_by_methods(
+    network: "Network",
+    pairs: list,
+    epochs: int,
+    batch_size: int,
+    eta: float,
+    update: Callable[[list], None],
+    monitor: Monitor,
+) -> None:
+    """The book's loop, through methods a subclass may have overridden."""
+    for epoch in range(epochs):
+        network._shuffle(pairs)
+        for batch, start in enumerate(range(0, len(pairs), batch_size)):
+            before = network.biases, network.weights
+            try:
+                update(pairs[start : start + batch_size])
+            except DivergenceError as error:
+                raise DivergenceError(epoch, batch, error.advice) from None
+            if not all_finite(*network.biases, *network.weights):
+                network.biases, network.weights = before  # whole, unless the user's own step changed them in place
+                raise DivergenceError(epoch, batch, divergence_advice(eta))
+        if monitor.by_methods(epoch):
+            return
+
+
+def _run_by_engine(
+    network: "Network", pairs: list, epochs: int, batch_size: int, eta: float, decay: float, monitor: Monitor
+) -> None:
+    training, rows = recall(network._training, StackedPairs, pairs, network.architecture, "training_data")
+    name = network._choose_engine(training.examples, batch_size)
+    training.suit(name, network.architecture)
+    engine = network._start_engine(training.examples, batch_size, name)
+    by_methods = network._is_custom(*monitor.methods)
+    if not by_methods:
+        monitor.prepare(engine, training)
+    network._training = training
+    trainer = Trainer(engine, min(batch_size, len(pairs)), decay)
+    order = Order(network._shuffle, pairs, training.pairs, rows, compiled=engine.name == "fused")
+    published = False
+    try:
+        for epoch in range(epochs):
+            rows = order.next(visible=by_methods)
+            published = False
+            trainer.run_epoch(epoch, rows, eta)
+            if by_methods:
+                published = True
+                network._publish(engine)
+                done = monitor.by_methods(epoch)
+                network._take_up(engine)
+            else:
+                done = monitor.by_engine(epoch, engine)
+            if done:
+                break
+    finally:  # after an interrupt or a divergence too: what was learned, and the list as far as it was shuffled
+        if not published:
+            network._publish(engine)
+        order.apply()
+        training.left_as(pairs, order.rows)
+
+
+def all_finite(*arrays: Any) -> bool:
+    """True unless one of the arrays of numbers holds NaN or infinity."""
+    return all(np.isfinite(a).all() for a in arrays if isinstance(a, np.ndarray) and a.dtype.kind == "f")
