@@ -595,6 +595,7 @@ HOSTILE: list[tuple[str, Callable[[dict, dict], Any], str]] = [
     ("a pace with a state", set_state("run/pace", {"dict": [["halvings", 3]]}), "its pace is {'halvings': 3}, but"),
     ("best parameters too short", set_state("run/stopping/theta", {"array": "state/run/engine/powers"}), "once|best"),
     ("best parameters of text", set_state("run/stopping/theta", "best"), "its best theta should be an array"),
+    ("a best value of text", set_state("run/stopping/best/value", ""), "its stopping best value is ''"),
     ("a best epoch before the first", set_state("run/stopping/best/waited", -3), "its stopping best waited is -3"),
     ("a place beyond the words", set_state("random/numpy/state/state/pos", 10**6), "pos' is out of range"),
     ("Python's place", set_state("random/python/state/pos", 625), "python.state.pos' is out of range"),
