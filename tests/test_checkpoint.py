@@ -595,6 +595,7 @@ HOSTILE: list[tuple[str, Callable[[dict, dict], Any], str]] = [
     ("a pace with a state", set_state("run/pace", {"dict": [["halvings", 3]]}), "its pace is {'halvings': 3}, but"),
     ("best parameters too short", set_state("run/stopping/theta", {"array": "state/run/engine/powers"}), "once|best"),
     ("best parameters of text", set_state("run/stopping/theta", "best"), "its best theta should be an array"),
+    ("a best value of text", set_state("run/stopping/best/value", ""), "its stopping best value is ''"),
     ("a best epoch before the first", set_state("run/stopping/best/waited", -3), "its stopping best waited is -3"),
     ("a place beyond the words", set_state("random/numpy/state/state/pos", 10**6), "pos' is out of range"),
     ("Python's place", set_state("random/python/state/pos", 625), "python.state.pos' is out of range"),
@@ -612,6 +613,9 @@ HOSTILE: list[tuple[str, Callable[[dict, dict], Any], str]] = [
     ("uneven columns", set_state("run/pace", {"records": [["a", {"list": [1]}], ["b", {"list": []}]]}), "not of a run"),
     ("a key twice", set_state("run/pace", {"dict": [["a", 1], ["a", 2]]}), "the key is there twice"),
     ("pairs of three", set_state("run/pace", {"dict": [["a", 1, 2]]}), "is no key and value"),
+    ("a part missing", lambda tensors, metadata: metadata["state"]["dict"].pop(), "does not hold what a run consists"),
+    ("batches of no epoch", set_state("run/epoch", 1), "its step is 18, which is not where"),
+    ("a deviate of text", set_state("random/python/gauss", "x"), "its random state 'python.gauss' is no number"),
     ("more metadata", lambda tensors, metadata: metadata.update(more=1), "it holds"),
     ("no settings", lambda tensors, metadata: metadata.update(settings=[]), "its settings are"),
     ("another step size", lambda tensors, metadata: metadata["settings"].update(lmbda="1"), "belongs to another run"),
@@ -628,6 +632,28 @@ def test_hostile_checkpoints(kept: Path, tmp_path: Path, change: Callable, messa
     assert net._rng is not None and before._rng is not None
     assert net._rng.bit_generator.state == before._rng.bit_generator.state
     np.testing.assert_equal((random.getstate(), np.random.get_state(legacy=False)), streams)
+
+
+def test_a_stream_that_is_not_there(tmp_path: Path) -> None:
+    """The state of a network's own generator, and a network without one: only a forged file can have that."""
+    options: dict[str, Any] = {"seed": None, "shuffle": random.shuffle}
+    fit(network(**options), checkpoint=fastbp.Checkpoint(tmp_path / "c"))
+    path = forge(tmp_path / "c", tmp_path / "d", set_state("random/network", 3))
+    with pytest.raises(ModelFileError, match="a random state 'network', but there is no such stream here"):
+        fit(network(**options), resume=path)
+
+
+@pytest.mark.parametrize(
+    "rows", [[0, 10**6], np.arange(43), np.arange(0), [0.5]], ids=["beyond", "all", "none", "half"]
+)
+def test_a_split_that_cannot_be(rows: Any, tmp_path: Path) -> None:
+    options = {"validation_data": None, "validation_fraction": 0.2}
+    fit(network(), checkpoint=fastbp.Checkpoint(tmp_path / "c"), **options)
+    path = forge(tmp_path / "c", tmp_path / "d", put("state/run/rows", rows))
+    with pytest.raises(
+        ModelFileError, match=r"its order is not of these|no examples to learn from, or none to judge on"
+    ):
+        fit(network(), resume=path, **options)
 
 
 def test_an_engine_that_does_not_exist(kept: Path, tmp_path: Path) -> None:
