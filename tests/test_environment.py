@@ -4,6 +4,7 @@ Whatever is wrong, kernels are compiled again or for this process alone, one war
 """
 
 import contextlib
+import ctypes
 import importlib.util
 import itertools
 import json
@@ -125,6 +126,34 @@ def test_a_process_without_any_folder_goes_without(folder: Path, monkeypatch: py
     with pytest.warns(RuntimeWarning, match=r"there is no folder for the cache") as said:
         assert fresh(folder)(2) == 4 and fresh(folder)(3) == 6
     assert len(said) == 1
+
+
+def test_ctrl_c_in_a_callback_of_the_compiler_is_not_lost(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """LLVM calls back through ctypes, from where no exception gets out: Python would only report it."""
+    usual, save = sys.unraisablehook, jitcache.FunctionCache.save_overload
+
+    @ctypes.CFUNCTYPE(None)
+    def callback() -> None:
+        raise raised
+
+    def save_and_call_back(self: Any, *arguments: Any) -> None:
+        callback()
+        save(self, *arguments)
+
+    monkeypatch.setattr(jitcache.FunctionCache, "save_overload", save_and_call_back)
+    reported: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", reported.append)
+    raised: BaseException = KeyboardInterrupt()
+    function = fresh(folder)
+    with pytest.raises(KeyboardInterrupt):
+        function(2)
+    assert function(2) == 4 and not reported  # compiled, and not interrupted again
+    assert sys.unraisablehook == reported.append
+    raised = ValueError()  # any other is reported as ever
+    assert function(2.5) == 5 and [each.exc_type for each in reported] == [ValueError]
+    reported.clear()
+    monkeypatch.undo()
+    assert sys.unraisablehook is usual
 
 
 # --- Whole processes
