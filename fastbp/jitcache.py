@@ -2,8 +2,13 @@
 
 Numba itself lets many faults of the cache reach the user: a truncated file is an EOFError, a file left by another
 version of this package an AttributeError, a full disk an OSError, no writable folder a RuntimeError at import.
+
+And Ctrl-C is heard: LLVM calls back into Python when it has translated a function, and an interrupt that comes
+meanwhile is raised in that callback, where no exception can get out; Python would report it and forget it.
 """
 
+import sys
+import threading
 import warnings
 from typing import Any
 
@@ -15,16 +20,20 @@ class ForgivingCache(FunctionCache):
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:
-            return super().load_overload(sig, target_context)
+            found = super().load_overload(sig, target_context)
         except Exception as fault:  # a damaged pickle can raise anything
             self._drop(fault)
-            return None
+            found = None
+        if found is None:  # it is compiled now
+            _listen(self)
+        return found
 
     def save_overload(self, sig: Any, data: Any) -> None:
         try:
             super().save_overload(sig, data)
         except Exception as fault:
             self._drop(fault)
+        _raise_lost_interrupt(self)
 
     def _drop(self, fault: Exception) -> None:
         """Empty the index, so that the next save starts afresh; if that fails too, go on without."""
@@ -42,6 +51,44 @@ def use(dispatcher: Any) -> Any:
     except Exception as fault:  # RuntimeError where no folder can be written, OSError and KeyError without a home
         warn_once(f"there is no folder for the cache of compiled code ({fault})")
     return dispatcher
+
+
+_compiling: set[int] = set()  # caches of functions that are being compiled, one within another
+_lost_interrupt = False
+_usual_hook: Any = None  # of exceptions that cannot get out, while we listen to them
+
+
+def _listen(cache: ForgivingCache) -> None:
+    """Take note of an interrupt that gets lost while this function is compiled. Only the main thread gets signals."""
+    global _usual_hook
+    if threading.current_thread() is not threading.main_thread():
+        return
+    _compiling.add(id(cache))
+    if _usual_hook is None:
+        _usual_hook, sys.unraisablehook = sys.unraisablehook, _notice
+
+
+def _notice(lost: Any) -> None:
+    global _lost_interrupt
+    if issubclass(lost.exc_type, KeyboardInterrupt):
+        _lost_interrupt = True
+    elif _usual_hook is not None:
+        _usual_hook(lost)
+
+
+def _raise_lost_interrupt(cache: ForgivingCache) -> None:
+    """When a function is compiled: KeyboardInterrupt if one came meanwhile and was lost."""
+    global _lost_interrupt, _usual_hook
+    if threading.current_thread() is not threading.main_thread():
+        return
+    _compiling.discard(id(cache))
+    if not _compiling and _usual_hook is not None:
+        if sys.unraisablehook is _notice:
+            sys.unraisablehook = _usual_hook
+        _usual_hook = None
+    if _lost_interrupt:
+        _lost_interrupt = False
+        raise KeyboardInterrupt
 
 
 _warned = False

@@ -13,6 +13,7 @@ The result is added up in tests/results/mutation.json, from which docs/reliabili
 import argparse
 import ast
 import difflib
+import hashlib
 import json
 import os
 import random
@@ -200,9 +201,14 @@ def _outcome(code: int | None) -> str:
     return "survived" if code == 0 else "killed"
 
 
-def record(results: list[dict], arguments: argparse.Namespace) -> None:
-    """Put results beside those of other pieces of the same sample, in its order."""
-    key = {"sample": arguments.sample, "seed": arguments.seed}
+def fingerprint(drawn: list[Mutant]) -> str:
+    """Tells samples apart: of other sources, or other modules."""
+    return hashlib.sha256(repr(drawn).encode()).hexdigest()[:12]
+
+
+def record(results: list[dict], drawn: str, arguments: argparse.Namespace) -> None:
+    """Put results beside those of other pieces of the same sample (that of this fingerprint)."""
+    key = {"sample": arguments.sample, "seed": arguments.seed, "drawn": drawn}
     content = json.loads(arguments.output.read_text(encoding="utf-8")) if arguments.output.exists() else {}
     old = content["mutants"] if {name: content.get(name) for name in key} == key else []
     mutants = {(m["module"], m["operator"], m["occurrence"]): m for m in (*old, *results)}
@@ -229,7 +235,7 @@ def main() -> None:
         folder = copy_repository(Path(name))
         for i, mutant in enumerate(drawn[arguments.first : last], start=arguments.first):
             result = judge(mutant, folder, arguments.timeout)
-            record([result], arguments)
+            record([result], fingerprint(drawn), arguments)
             where = f"{mutant.module}.py:{mutant.line} {mutant.operator.removeprefix('core/')}"
             print(f"{i:4} {result['outcome']:9} {result['seconds']:6.1f} s  {where}", flush=True)
 

@@ -109,12 +109,12 @@ ROWS = (
     Row(
         "Ctrl-C during a long fit, or while kernels are compiled",
         "training stops within half a second (0.15 to 0.26 s were measured in a compilation), after whole "
-        "mini-batches, "
-        "and the network can be used and trained on",
+        "mini-batches, and the network can be used and trained on",
         (
             "fit::test_ctrl_c_in_a_compiled_run",
             "fit::test_an_interrupt_within_a_mini_batch_leaves_whole_mini_batches",
             "processes::test_ctrl_c_while_compiling_and_two_threads_that_compile",
+            "environment::test_ctrl_c_in_a_callback_of_the_compiler_is_not_lost",
         ),
     ),
     Row(

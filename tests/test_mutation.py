@@ -53,6 +53,7 @@ def test_the_sample_is_drawn_by_its_seed_alone(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(mutation, "MODULES", {"statetree": ("test_statetree",)})
     drawn = mutation.sample(20, 0)
     assert drawn == mutation.sample(20, 0) != mutation.sample(20, 1)
+    assert mutation.fingerprint(drawn) != mutation.fingerprint(drawn[1:])
     assert len({mutant.line for mutant in drawn}) == 20
 
 
@@ -78,8 +79,8 @@ def test_the_dead_and_the_survivors_are_told_apart(tmp_path: Path, monkeypatch: 
         mutation.judge(mutants[0], tmp_path, 60)
     arguments = Namespace(sample=2, seed=0, output=tmp_path / "m.json")
     for outcome in outcomes:
-        mutation.record([outcome], arguments)
+        mutation.record([outcome], "one", arguments)
     content = json.loads(arguments.output.read_text())
     assert (content["judged"], content["killed"], content["score"]) == (2, 1, 0.5)
-    mutation.record(outcomes[:1], Namespace(sample=3, seed=0, output=tmp_path / "m.json"))  # another sample begins anew
+    mutation.record(outcomes[:1], "two", arguments)  # another sample begins anew
     assert json.loads(arguments.output.read_text())["judged"] == 1

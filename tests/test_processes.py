@@ -167,7 +167,6 @@ COMPILE = """
         late = time.perf_counter() - began - 2.0
     else:
         sys.exit("compiled in less than two seconds")
-    assert not kernels.run.signatures, "it was interrupted too late to tell"
     np.testing.assert_array_equal(net._theta(), before)
 
     nets = [net, network("fused")]
