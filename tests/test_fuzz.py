@@ -18,7 +18,7 @@ INPUTS = int(os.environ.get("FASTBP_FUZZ", "1500"))
 
 
 def seeds(name: str) -> list[bytes]:
-    return [path.read_bytes() for path in sorted((CORPUS / name).iterdir())]
+    return [path.read_bytes() for path in sorted(corpus.folder(name).iterdir())]
 
 
 @pytest.mark.parametrize("name", TARGETS)

@@ -74,6 +74,7 @@ def found_by_workers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")  # JAX's, where another test has loaded it
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("workers", WORKERS)
 def test_workers_train_what_one_process_trains(workers: str, engine: str) -> None:

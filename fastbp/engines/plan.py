@@ -118,8 +118,8 @@ def make_plan(built: Architecture, batch_size: int, density: float) -> Plan:
 
 # Predicted times are sums of `work` times the constants below: seconds for each unit of each kind of work, on the
 # machine of docs/benchmarks.md (512-bit vectors), one thread. `python -m benchmarks.calibrate` measures some 230
-# mini-batches and fits them (non-negative least squares on relative errors); half of the predictions are within a factor
-# 1.15, the worst is 2.6 off. Times of float64 are twice those of float32 wherever arithmetic or memory counts.
+# mini-batches and fits them (non-negative least squares on relative errors); half of the predictions are within a
+# factor 1.15, the worst is 2.6 off. Times of float64 are twice those of float32 wherever arithmetic or memory counts.
 SECONDS = {
     "reference": (1.1e-6, 7.9e-6, 4.1e-10),
     "matrix": (6.2e-6, 12.2e-6, 12.8e-12, 0.36e-9, 0.79e-9),

@@ -17,7 +17,8 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from fuzz.targets import CORPUS, TARGETS  # noqa: E402  after the path
+from fuzz.corpus import folder  # noqa: E402  after the path
+from fuzz.targets import TARGETS  # noqa: E402
 
 RESULTS = HERE.parent / "results" / "fuzz.json"
 
@@ -30,7 +31,7 @@ def run(name: str, seconds: int, grown: Path, found: Path, seed: int) -> dict:
     command = [
         sys.executable, str(HERE / "harness.py"), name, f"-max_total_time={seconds}", f"-seed={seed}", "-timeout=10",
         "-rss_limit_mb=1024", "-max_len=4096", "-print_final_stats=1", f"-artifact_prefix={found}/{name}-",
-        str(grown / name), str(CORPUS / name),
+        str(grown / name), str(folder(name)),
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     runs = re.search(r"stat::number_of_executed_units: +(\d+)", done.stderr)

@@ -1,10 +1,14 @@
 """Writes the seed corpus, tests/corpus/: a few small good files for each loader. `python tests/fuzz/corpus.py`
 
 What comes of fuzzing is added by hand, as a file whose name says what it did; this script leaves it alone.
+Checkpoints are not kept there: one is resumed on the machine, with the threads and by the version that wrote it.
 """
 
+import atexit
+import functools
 import gzip
 import io
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -19,16 +23,24 @@ from fastbp.book import network2
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from fuzz.targets import TARGETS, learner, lesson
+from fuzz.targets import CORPUS, TARGETS, learner, lesson
 
-CORPUS = Path(__file__).parent.parent / "corpus"
+
+@functools.cache
+def folder(name: str) -> Path:
+    """Where the good files of a loader lie; those of checkpoints are written first, and gone at the end."""
+    if name != "checkpoint":
+        return CORPUS / name
+    written = Path(tempfile.mkdtemp(prefix="fastbp-fuzz-"))
+    atexit.register(shutil.rmtree, written, ignore_errors=True)
+    _checkpoints(written)
+    return written
 
 
 def write(corpus: Path) -> None:
-    for name in TARGETS:
+    for name in (name for name in TARGETS if name != "checkpoint"):
         (corpus / name).mkdir(parents=True, exist_ok=True)
     _models(corpus / "model")
-    _checkpoints(corpus / "checkpoint")
     _network2(corpus / "network2")
     _idx(corpus / "idx")
     _csv(corpus / "csv")
