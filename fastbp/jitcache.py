@@ -7,11 +7,13 @@ And Ctrl-C is heard: LLVM calls back into Python when it has translated a functi
 meanwhile is raised in that callback, where no exception can get out; Python would report it and forget it.
 """
 
+import contextlib
 import sys
 import threading
 import warnings
 from typing import Any
 
+from llvmlite.binding import ffi
 from numba.core.caching import FunctionCache
 
 
@@ -89,6 +91,24 @@ def _raise_lost_interrupt(cache: ForgivingCache) -> None:
     if _lost_interrupt:
         _lost_interrupt = False
         raise KeyboardInterrupt
+
+
+def recover() -> None:
+    """After an exception out of compiled code: give back what a compilation that it broke off has kept.
+
+    An interrupt that waited for LLVM is raised as soon as LLVM is done, before llvmlite has given back its lock, and
+    every other thread that compiles would wait for it for ever. Call it where nothing is compiled in this thread.
+    """
+    global _usual_hook
+    if threading.current_thread() is threading.main_thread():
+        _compiling.clear()
+        if _usual_hook is not None and sys.unraisablehook is _notice:
+            sys.unraisablehook = _usual_hook
+        _usual_hook = None
+    lock = getattr(getattr(ffi.lib, "_lock", None), "_lock", None)
+    with contextlib.suppress(RuntimeError, AttributeError):  # RuntimeError when it is no longer, or not, this thread's
+        while True:
+            lock.release()  # type: ignore[union-attr]
 
 
 _warned = False

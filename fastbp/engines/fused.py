@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fastbp import dropout, kernels, parameters, threads
+from fastbp import dropout, jitcache, kernels, parameters, threads
 from fastbp.architecture import Architecture
 from fastbp.data import Examples, is_sparse
 from fastbp.engines import plan
@@ -127,7 +127,11 @@ class FusedEngine:
             task, shape, packed, scale, work, data, order, batch_size, eta.astype(dtype), dtype.type(decay),
             self.steps, rules, result,
         )  # fmt: skip
-        threads.run_together(count, lambda me, sync: kernels.run(*arguments, me, count, sync))
+        try:
+            threads.run_together(count, lambda me, sync: kernels.run(*arguments, me, count, sync))
+        except BaseException:
+            jitcache.recover()  # Ctrl-C, most likely in the middle of compiling
+            raise
 
     def _unpack(self, packed: np.ndarray, scale: np.ndarray) -> np.ndarray:
         theta = np.empty(parameters.count(self.architecture.sizes), packed.dtype)
