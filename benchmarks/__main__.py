@@ -14,7 +14,7 @@ from rich.console import Console
 
 import fastbp
 from benchmarks import contenders, machine, throughput, workloads
-from benchmarks.measure import FULL, QUICK, Runner
+from benchmarks.measure import FULL, QUICK, SHORT, Runner
 from benchmarks.processes import cpu_count
 from benchmarks.report import print_report
 from benchmarks.results import FOLDER, FORMAT, Results
@@ -42,13 +42,16 @@ class Dtype(StrEnum):
 
 def main(
     quick: Annotated[bool, typer.Option("--quick", help="Short samples, fewer points: for a first look only.")] = False,
+    short: Annotated[
+        bool, typer.Option("--short", help="Everything but empty caches of the peers, in samples half as long.")
+    ] = False,
     workload: Annotated[
         list[str] | None, typer.Option(help=f"One of {', '.join(WORKLOADS)}; may be repeated. Default: all.")
     ] = None,
     contender: Annotated[
         list[str] | None,
         typer.Option(
-            help=f"One of {', '.join(contenders.NAMES)}; may be repeated. Default: all (with --quick no torch_compile)."
+            help=f"One of {', '.join(contenders.NAMES)}; may be repeated. Default: all (with --quick and --short no torch_compile)."
         ),
     ] = None,
     dtype: Annotated[
@@ -68,14 +71,14 @@ def main(
     """Who trains the same network fastest on this machine? Every result is checked before it is timed."""
     names = _known(workload, tuple(WORKLOADS), "--workload")
     who = _known(contender, contenders.NAMES, "--contender")
-    if quick and not contender:
+    if (quick or short) and not contender:
         who = tuple(name for name in who if name != "torch_compile")  # half a minute a workload
     for count in threads or ():
         if count > cpu_count():
             raise typer.BadParameter(f"--threads {count}: this process may use {cpu_count()} CPUs")
     counts = sorted(set(threads or ({cpu_count()} if quick else {1, cpu_count()})), reverse=True)
     parts = part or ([Part.workloads] if workload or contender else list(Part))
-    effort, console = QUICK if quick else FULL, Console()
+    effort, console = QUICK if quick else SHORT if short else FULL, Console()
     content = {
         "format": FORMAT, "complete": False, "quick": quick, "effort": effort._asdict(), "threads": counts,
         "fastbp": fastbp.__version__, "machine": machine.describe(), "installed": machine.installed(),

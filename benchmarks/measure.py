@@ -43,6 +43,9 @@ class Effort(NamedTuple):
 
 
 FULL = Effort()
+SHORT = Effort(
+    seconds=0.3, pause=0.05, cold=False, keep=True, slowest=2.0, plain_epochs=2, check_by_reference=3e8, starts=5
+)
 QUICK = Effort(
     seconds=0.15, samples=3, pause=0.05, cold=False, keep=True, slowest=0.5,
     fit_epochs=1, book_epochs=3, plain_epochs=1, check_by_reference=3e8, starts=3,
