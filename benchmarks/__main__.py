@@ -51,7 +51,8 @@ def main(
     contender: Annotated[
         list[str] | None,
         typer.Option(
-            help=f"One of {', '.join(contenders.NAMES)}; may be repeated. Default: all (with --quick and --short no torch_compile)."
+            help=f"One of {', '.join(contenders.NAMES)}; may be repeated. Default: all "
+            "(with --quick and --short no torch_compile)."
         ),
     ] = None,
     dtype: Annotated[
