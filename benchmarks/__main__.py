@@ -129,14 +129,6 @@ def _measure(
                 content["plans"].append(_plan(runner, workload, dtype))
             yield
     runner.dismiss()
-    for curve, points in ((Part.batch, workloads.batch_curve()), (Part.width, workloads.width_curve())):
-        able = [name for name in CURVES if name in who]
-        for point in points[:: 3 if content["quick"] else 1] if curve in parts else ():
-            rows = runner.measure(point, able, "float32", counts[:1], keep=True)  # one process for the whole curve
-            content["rows"] += [{"part": curve.value, **row} for row in rows]
-            content["plans"].append(_plan(runner, point, "float32"))
-            yield
-        runner.dismiss()
     if Part.start in parts:
         content["start"] = measure_start(runner)
         yield
@@ -147,6 +139,14 @@ def _measure(
         extent = throughput.QUICK if content["quick"] else throughput.FULL
         content["sweep"] = throughput.measure_throughput(runner, extent)
         yield
+    for curve, points in ((Part.batch, workloads.batch_curve()), (Part.width, workloads.width_curve())):
+        able = [name for name in CURVES if name in who]
+        for point in points[:: 3 if content["quick"] else 1] if curve in parts else ():
+            rows = runner.measure(point, able, "float32", counts[:1], keep=True)  # one process for the whole curve
+            content["rows"] += [{"part": curve.value, **row} for row in rows]
+            content["plans"].append(_plan(runner, point, "float32"))
+            yield
+        runner.dismiss()
 
 
 def _known(given: list[str] | None, known: tuple[str, ...], option: str) -> tuple[str, ...]:

@@ -1353,15 +1353,25 @@ class Part(NamedTuple):
 @inlined
 def share(total, me, threads):
     """(first, last): of so many equal pieces of work, those from first to last - 1 are mine."""
+    if threads == 1:  # divisions are slow
+        return 0, total
     return total * me // threads, total * (me + 1) // threads
 
 
-@compiled
+@inlined
 def mine(shape, l, m, me, threads):
     """My share of the blocks of layer l: whole panels if they can be dealt evenly, else whole rows."""
-    panels = shape.layers[l, PADDED] // shape.panel
+    return deal(shape.layers[l, PADDED] // shape.panel, shape.layers[l, ACTIVATION] == SOFTMAX, m, me, threads)
+
+
+@compiled
+def deal(panels, by_row, m, me, threads):
+    """See `mine`; softmax needs the whole of a row. Within its caller: as calls of their own these took half of S3."""
+    _part_of_caller()
+    if threads == 1:
+        return Part(0, panels, 0, m)
     even = panels % threads == 0 or panels >= 4 * threads
-    if even and shape.layers[l, ACTIVATION] != SOFTMAX:  # softmax needs the whole of a row
+    if even and not by_row:
         first, last = share(panels, me, threads)
         return Part(first, last, 0, m)
     first, last = share(m, me, threads)
@@ -1464,21 +1474,20 @@ def forward(shape, packed, scale, work, data, rows, rules, step, me, threads, sy
 
 
 @inlined
-def output_error(shape, work, data, rows, factor, me, threads):
-    """Δᴸ = ∇ₐC ⊙ σ'(Zᴸ); where cost and output are a pair (cross-entropy and sigmoid, …) σ' cancels.
+def output_error(shape, work, data, rows, part, factor):
+    """Δᴸ = ∇ₐC ⊙ σ'(Zᴸ) in my part; where cost and output are a pair (cross-entropy and sigmoid, …) σ' cancels.
 
     All errors are factor times those of the book: BP2 passes it on, and BP3 and BP4 find it in what they add.
     """
     last = len(shape.layers) - 1
-    part = mine(shape, last, rows.size, me, threads)
     subtract_targets(shape, work, data, rows, part, factor)  # BP1
     if shape.cost == QUADRATIC:
         times_layer_derivative(shape, work, last, rows.size, part)  # BP1
 
 
 @inlined
-def propagate_error(shape, packed, work, l, m, me, threads):
-    """Δˡ = (Δˡ⁺¹ Wˡ⁺¹) ⊙ σ'(Zˡ)."""
+def propagate_error(shape, packed, work, l, m, rules, step, me, threads):
+    """Δˡ = (Δˡ⁺¹ Wˡ⁺¹) ⊙ σ'(Zˡ), without the units that dropout left out (none, if step is negative)."""
     layers, panel, n, next_n = shape.layers, shape.panel, shape.layers[l, SIZE], shape.layers[l + 1, SIZE]
     delta_at, next_at, w_at = layers[l, DELTA_AT], layers[l + 1, DELTA_AT], layers[l + 1, WEIGHT_AT]
     part = mine(shape, l, m, me, threads)
@@ -1499,6 +1508,8 @@ def propagate_error(shape, packed, work, l, m, me, threads):
                 work, shape.zeros_at, part.last_row - part.first_row, 2, next_n,
             )  # fmt: skip
     times_layer_derivative(shape, work, l, m, part)  # BP2
+    if step >= 0:
+        drop_units(shape, work, delta_at, l, m, part, rules, step)
 
 
 @inlined
@@ -1607,7 +1618,6 @@ def run(
     number = packed.dtype.type
     l1, max_norm = number(rules.l1), number(rules.max_norm)
     direct = task == TRAIN and steps.optimizer == SGD and l1 == zero
-    dropping = task == TRAIN and rules.keys.size > 0
     my_scale = scale[0]
     for step in range((order.size + batch_size - 1) // batch_size):
         start = step * batch_size
@@ -1617,12 +1627,14 @@ def run(
             for l in range(2, depth):
                 first, last = share(layers[l - 1, PADDED] // panel, me, threads)
                 transpose(shape, packed, work, l, first, last)
-        forward(shape, packed, my_scale, work, data, rows, rules, step if dropping else -1, me, threads, sync)
+        drop_at = step if task == TRAIN and rules.keys.size > 0 else -1
+        forward(shape, packed, my_scale, work, data, rows, rules, drop_at, me, threads, sync)
         following = order[start + m : min(start + m + batch_size, order.size)]
         first, last = share(following.size, me, threads)
         prefetch_inputs(data, following[first:last], below)
+        part = mine(shape, depth - 1, m, me, threads)
         if task == PREDICT:
-            take_outputs(shape, work, m, mine(shape, depth - 1, m, me, threads), result, start)
+            take_outputs(shape, work, m, part, result, start)
             wait(sync, threads)
             continue
 
@@ -1631,13 +1643,10 @@ def run(
             into, keep, keep_bias, factor = packed, one - eta[step] * decay, one, -eta[step] / packed.dtype.type(m)
         elif task == TRAIN:
             into, factor = steps.gradient, one / packed.dtype.type(m)
-        output_error(shape, work, data, rows, factor, me, threads)
+        output_error(shape, work, data, rows, part, factor)
         for l in range(depth - 2, 0, -1):
             wait(sync, threads)
-            propagate_error(shape, packed, work, l, m, me, threads)
-            if dropping:
-                part = mine(shape, l, m, me, threads)
-                drop_units(shape, work, layers[l, DELTA_AT], l, m, part, rules, step)
+            propagate_error(shape, packed, work, l, m, rules, drop_at, me, threads)
         wait(sync, threads)  # no weight may move before all errors stand
 
         if sparse:

@@ -149,7 +149,7 @@ class Pace:
     # Seconds of a piece, by the faster way. Starting threads takes 0.1 ms: a probe tells whether all is lost, and only
     # a trial which way is faster.
     PROBE, TRIAL, PIECE = 0.0005, 0.004, 0.02
-    SOONEST, LATEST = 0.5, 10.0  # seconds between two trials of what was slower
+    SOONEST, LATEST = 0.1, 2.0  # seconds between two trials of what was slower
 
     def __init__(self, most: int, sure: bool = False) -> None:
         """With `sure`, all threads always: no trials."""
