@@ -146,8 +146,8 @@ class Pace:
     both ways, now and then again. What is computed does not depend on it, only when it is done.
     """
 
-    # Seconds of a piece, by the faster way. Starting threads takes 0.1 ms, or 0.5 at first: a probe tells whether all is
-    # lost, and only a trial which way is faster.
+    # Seconds of a piece, by the faster way. Starting threads takes 0.1 ms, or 0.5 at first: a probe tells whether all
+    # is lost, and only a trial which way is faster.
     PROBE, TRIAL, PIECE = 0.002, 0.006, 0.02
     SOONEST, LATEST = 0.1, 2.0  # seconds between two trials of what was slower
 
