@@ -5,15 +5,14 @@ at after each epoch, which is a `Monitor`.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-
+from fastbp import parameters
 from fastbp.engines import Engine
-from fastbp.errors import DivergenceError
+from fastbp.errors import DivergenceError, divergence_advice
 from fastbp.order import Order
 from fastbp.pairs import LabelledPairs, StackedPairs, count_correct, recall
-from fastbp.training import Trainer, divergence_advice
+from fastbp.training import Trainer
 
 if TYPE_CHECKING:
     from fastbp.network import Network
@@ -119,7 +118,7 @@ def _run_by_methods(
                 update(pairs[start : start + batch_size])
             except DivergenceError as error:
                 raise DivergenceError(epoch, batch, error.advice) from None
-            if not all_finite(*network.biases, *network.weights):
+            if not parameters.all_finite(*network.biases, *network.weights):
                 network.biases, network.weights = before  # whole, unless the user's own step changed them in place
                 raise DivergenceError(epoch, batch, divergence_advice(eta))
         if monitor.by_methods(epoch):
@@ -159,8 +158,3 @@ def _run_by_engine(
             network._publish(engine)
         order.apply()
         training.left_as(pairs, order.rows)
-
-
-def all_finite(*arrays: Any) -> bool:
-    """True unless one of the arrays of numbers holds NaN or infinity."""
-    return all(np.isfinite(a).all() for a in arrays if isinstance(a, np.ndarray) and a.dtype.kind == "f")

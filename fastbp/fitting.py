@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastbp import data, engines, splits, targets
+from fastbp import data, splits, targets
 from fastbp.history import History
 from fastbp.improvement import check_recorded
 from fastbp.judging import Judge, Layers, Validation
 from fastbp.lbfgs import LBFGS, FullBatchRun, Objective
-from fastbp.optimizers import SGD, Optimizer
+from fastbp.optimizers import PLAIN, SGD, Optimizer
 from fastbp.order import Order
 from fastbp.regularization import Regularization
 from fastbp.run import Run
@@ -145,7 +145,7 @@ def fit(network: "Network", X: Any, y: Any, options: Options) -> History:
         smoothed = targets.smoothed(examples, classes, built, options.label_smoothing)
         name = None if keeper is None else keeper.engine_for(network)
         if isinstance(rule, LBFGS):
-            name, rule, batch_size = _beside_lbfgs(network), engines.PLAIN, 1
+            name, rule, batch_size = _beside_lbfgs(network), PLAIN, 1
         draws = keeper is None or not keeper.is_resuming  # else the seed of dropout is in the checkpoint
         engine = network._start_engine(smoothed, batch_size, name, rule, _regularization(network, options, n, draws))
         monitors: list[Any] = [] if judge is None else [Validation(judge, engine)]

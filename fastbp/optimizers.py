@@ -194,4 +194,6 @@ class AdamW(Adam):
         return self.beta1, self.beta2, self.epsilon, self.weight_decay
 
 
+PLAIN = SGD(eta=1.0)  # the step sizes come with each call of an engine's train; this names the rule only
+
 BY_NAME: dict[str, type[Optimizer]] = {each.__name__: each for each in (SGD, Adagrad, RMSprop, Adam, AdamW)}

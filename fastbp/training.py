@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from fastbp.engines import Engine
-from fastbp.errors import DivergenceError
+from fastbp.errors import DivergenceError, divergence_advice
 
 # Seconds a compiled run should take: long against its overhead (tens of microseconds), short for Ctrl-C and progress.
 RUN_SECONDS = 0.1
@@ -90,7 +90,3 @@ class Trainer:
                 self.engine.restore_state(state)
                 raise DivergenceError(epoch, batch, divergence_advice(float(etas[batch])))
         # A user's own function that is not the same twice leads here: all is finite now, and the run is done.
-
-
-def divergence_advice(eta: float) -> str:
-    return f"Try a smaller step size than eta={eta:g}, or scale the inputs."

@@ -8,10 +8,10 @@ import pytest
 from numba.core.config import DISABLE_JIT
 
 import fastbp
-from fastbp import architecture, data, engines, threads
+from fastbp import architecture, data, threads
 from fastbp.engines import fused, plan
-from fastbp.optimizers import Optimizer
-from fastbp.regularization import Regularization
+from fastbp.optimizers import PLAIN, Optimizer
+from fastbp.regularization import NONE, Regularization
 
 compiled_only = pytest.mark.skipif(DISABLE_JIT, reason="with the JIT off there is one thread")
 
@@ -30,10 +30,10 @@ NETWORKS = {
 
 
 RULES = [
-    (engines.PLAIN, engines.NONE),
-    (fastbp.AdamW(1e-2), engines.NONE),
-    (fastbp.SGD(1.0, momentum=0.5), engines.NONE),
-    (engines.PLAIN, Regularization(max_norm=0.8, dropout=0.3, seed=5)),
+    (PLAIN, NONE),
+    (fastbp.AdamW(1e-2), NONE),
+    (fastbp.SGD(1.0, momentum=0.5), NONE),
+    (PLAIN, Regularization(max_norm=0.8, dropout=0.3, seed=5)),
     (fastbp.Adam(1e-2), Regularization(1e-3, 0.8, 0.5, 6)),
 ]
 
@@ -47,7 +47,7 @@ def engine(
     )  # fmt: skip
     rng = np.random.default_rng(0)
     X = inputs(rng, 60, built.sizes[0], density).astype(dtype)
-    weights = None if given_rules == engines.NONE else rng.random(60)
+    weights = None if given_rules == NONE else rng.random(60)
     examples = data.Examples(X, None, rng.integers(0, built.sizes[-1], 60), weights)
     theta = rng.normal(size=fastbp.parameters.count(built.sizes)).astype(dtype) / 4
     return fused.FusedEngine(built, theta, examples, batch_size, optimizer, given_rules)
