@@ -32,6 +32,7 @@ RULES = [
     (engines.PLAIN, engines.NONE),
     (fastbp.AdamW(1e-2), engines.NONE),
     (fastbp.SGD(1.0, momentum=0.5), engines.NONE),
+    (fastbp.SGDW(1.0, momentum=0.5, nesterov=True, weight_decay=0.1), engines.NONE),
     (engines.PLAIN, Regularization(max_norm=0.8, dropout=0.3, seed=5)),
     (fastbp.Adam(1e-2), Regularization(1e-3, 0.8, 0.5, 6)),
 ]
