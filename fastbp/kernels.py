@@ -1661,6 +1661,7 @@ def take_step(packed, first, last, steps, eta, decay, l1):
     number = packed.dtype.type
     a, b, epsilon = number(coefficients[0]), number(coefficients[1]), number(coefficients[2])
     rest_a, rest_b = number(1.0 - coefficients[0]), number(1.0 - coefficients[1])
+    decoupled = number(1.0 - eta * coefficients[3])
     theta, g = packed[first:last], steps.gradient[first:last]
     if decay != number(0):
         for i in range(theta.size):
@@ -1675,12 +1676,12 @@ def take_step(packed, first, last, steps, eta, decay, l1):
         v = steps.first[first:last]
         for i in range(theta.size):
             v[i] = a * v[i] + g[i]
-            theta[i] -= eta * v[i]
+            theta[i] = decoupled * theta[i] - eta * v[i]
     elif optimizer == NESTEROV:
         v = steps.first[first:last]
         for i in range(theta.size):
             v[i] = a * v[i] + g[i]
-            theta[i] -= eta * (g[i] + a * v[i])
+            theta[i] = decoupled * theta[i] - eta * (g[i] + a * v[i])
     elif optimizer == ADAGRAD:
         s = steps.second[first:last]
         for i in range(theta.size):
@@ -1694,7 +1695,6 @@ def take_step(packed, first, last, steps, eta, decay, l1):
     else:
         v, s = steps.first[first:last], steps.second[first:last]
         rate, correction = number(eta / (1.0 - powers[0])), number(1.0 / np.sqrt(1.0 - powers[1]))
-        decoupled = number(1.0 - eta * coefficients[3])
         for i in range(theta.size):
             v[i] = a * v[i] + rest_a * g[i]
             s[i] = b * s[i] + rest_b * (g[i] * g[i])

@@ -9,7 +9,7 @@ from numba.core.config import DISABLE_JIT
 
 import fastbp
 from fastbp import architecture, data, threads
-from fastbp.engines import fused, plan
+from fastbp.engines import create, fused, plan
 from fastbp.optimizers import PLAIN, Optimizer
 from fastbp.regularization import NONE, Regularization
 
@@ -33,6 +33,7 @@ RULES = [
     (PLAIN, NONE),
     (fastbp.AdamW(1e-2), NONE),
     (fastbp.SGD(1.0, momentum=0.5), NONE),
+    (fastbp.SGDW(1.0, momentum=0.5, nesterov=True, weight_decay=0.1), NONE),
     (PLAIN, Regularization(max_norm=0.8, dropout=0.3, seed=5)),
     (fastbp.Adam(1e-2), Regularization(1e-3, 0.8, 0.5, 6)),
 ]
@@ -93,7 +94,7 @@ def test_layer_1_in_halves(rules: tuple[Optimizer, Regularization], density: flo
     fused_engine, alone = (engine(name, dtype, density, 32, *rules) for _ in range(2))
     assert (fused_engine.halves.size > 0) == (rules[1].max_norm == np.inf)  # a norm is of all inputs
     assert (fused_engine.data.middles.size > 0) == (density < 1 and rules[1].max_norm == np.inf)
-    reference = engines.create("reference", alone.architecture, alone.theta(), alone.examples, 32, *rules)
+    reference = create("reference", alone.architecture, alone.theta(), alone.examples, 32, *rules)
     order, eta = np.random.default_rng(1).permutation(60), np.full(2, 0.3)
     for made in (fused_engine, reference):
         for step in range(3):
