@@ -193,18 +193,18 @@ class Network:
         epochs = _whole(epochs, "epochs", least=0)
         mini_batch_size = _whole(mini_batch_size, "mini_batch_size", least=1)
         eta = _number(eta, "eta")
-        pairs = data.as_list(training_data, "training_data")
         tests = None if test_data is None else data.as_list(test_data, "test_data")
-        bookloop.run(
-            self,
-            pairs,
-            epochs,
-            mini_batch_size,
-            eta,
-            update=lambda mini_batch: self.update_mini_batch(mini_batch, eta),
-            own_steps=self._is_custom("update_mini_batch", "backprop", "cost_derivative"),
-            monitor=bookloop.CountCorrect(self, tests),
-        )
+        with bookloop.listed(training_data) as pairs:
+            bookloop.run(
+                self,
+                pairs,
+                epochs,
+                mini_batch_size,
+                eta,
+                update=lambda mini_batch: self.update_mini_batch(mini_batch, eta),
+                own_steps=self._is_custom("update_mini_batch", "backprop", "cost_derivative"),
+                monitor=bookloop.CountCorrect(self, tests),
+            )
 
     def update_mini_batch(self, mini_batch: Pairs, eta: float) -> None:
         """One step of gradient descent on a list of pairs (x, y): θ ← θ - (η/m) Σ ∂C_x/∂θ.

@@ -194,27 +194,27 @@ class Network(_network.Network):
         mini_batch_size = _network._whole(mini_batch_size, "mini_batch_size", least=1)
         stop_after = _network._whole(early_stopping_n, "early_stopping_n", least=0)
         eta, lmbda = _network._number(eta, "eta"), _network._number(lmbda, "lmbda")
-        pairs = data.as_list(training_data, "training_data")
         evaluation = None if evaluation_data is None else data.as_list(evaluation_data, "evaluation_data")
-        n = len(pairs)
         flags = {
             ("evaluation", "cost"): monitor_evaluation_cost,
             ("evaluation", "accuracy"): monitor_evaluation_accuracy,
             ("training", "cost"): monitor_training_cost,
             ("training", "accuracy"): monitor_training_accuracy,
         }
-        watch = monitor.Monitor(self, pairs, evaluation, lmbda, flags, stop_after)
-        bookloop.run(
-            self,
-            pairs,
-            epochs,
-            mini_batch_size,
-            eta,
-            decay=lmbda / max(n, 1),
-            update=lambda mini_batch: self.update_mini_batch(mini_batch, eta, lmbda, n),
-            own_steps=self._has_own_cost() or self._is_custom("update_mini_batch", "backprop"),
-            monitor=watch,
-        )
+        with bookloop.listed(training_data) as pairs:
+            n = len(pairs)
+            watch = monitor.Monitor(self, pairs, evaluation, lmbda, flags, stop_after)
+            bookloop.run(
+                self,
+                pairs,
+                epochs,
+                mini_batch_size,
+                eta,
+                decay=lmbda / max(n, 1),
+                update=lambda mini_batch: self.update_mini_batch(mini_batch, eta, lmbda, n),
+                own_steps=self._has_own_cost() or self._is_custom("update_mini_batch", "backprop"),
+                monitor=watch,
+            )
         return tuple(watch.found[measure] for measure in flags)  # type: ignore[return-value]
 
     def update_mini_batch(self, mini_batch: Pairs, eta: float, lmbda: float, n: int) -> None:  # type: ignore[override]
