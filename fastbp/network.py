@@ -163,6 +163,7 @@ class Network:
     # The book's interface
     # --------------------------------------------------------------------------------------------------------
 
+    @np.errstate(under="ignore")
     def feedforward(self, a: Columns) -> Columns:
         """The output a^L, (n_L, 1), if `a`, (n_1, 1), is input; (n_L, m) for m columns at once.
 
@@ -229,11 +230,11 @@ class Network:
                 nabla_w = [nw + dnw for nw, dnw in zip(nabla_w, delta_nabla_w, strict=True)]
         else:
             biases, weights = self._parameters()
-            with np.errstate(over="ignore", invalid="ignore"):  # said once, by DivergenceError
+            with np.errstate(over="ignore", invalid="ignore", under="ignore"):  # said once, by DivergenceError
                 nabla_b, nabla_w = self._gradient_of_pairs(pairs)
         eta = _number(eta, "eta")
         rate, keep = eta / len(pairs), 1 - eta * decay
-        with np.errstate(over="ignore", invalid="ignore"):
+        with np.errstate(over="ignore", invalid="ignore", under="ignore"):
             weights = [self._cast(keep * w - rate * nw) for w, nw in zip(weights, nabla_w, strict=True)]
             biases = [self._cast(b - rate * nb) for b, nb in zip(biases, nabla_b, strict=True)]
         if not bookloop.all_finite(*biases, *weights):
@@ -268,6 +269,7 @@ class Network:
             nabla_w = [nw + dnw for nw, dnw in zip(nabla_w, delta_w, strict=True)]
         return nabla_b, nabla_w
 
+    @np.errstate(under="ignore")
     def _by_column(self, x: Columns, y: Any) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """`backprop` of one example as the equations read, with a cost_derivative or sigmoid of the user's own."""
         own = self.cost_derivative if self._is_custom("cost_derivative") else None

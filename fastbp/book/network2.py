@@ -77,7 +77,7 @@ class CrossEntropyCost:
 
         `total_cost` and the monitored costs are computed from z, and are right for saturated outputs too.
         """
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        with np.errstate(all="ignore"):
             each = -np.multiply(y, np.log(a)) - np.subtract(1, y) * np.log(np.subtract(1, a))
             return float(np.sum(np.nan_to_num(each)))
 
@@ -258,6 +258,7 @@ class Network(_network.Network):
             wanted = [int(np.argmax(y)) for y in wanted]
         return count_correct(self._outputs(self._weighted_inputs(X)), wanted)
 
+    @np.errstate(under="ignore")
     def total_cost(self, data: Pairs, lmbda: float, convert: bool = False) -> float:
         """C = (1/n) Σ C_x + (λ/2n) Σ w² over these n examples.
 
@@ -319,6 +320,7 @@ class Network(_network.Network):
     def _has_own_cost(self) -> bool:
         return isinstance(self.architecture.cost, OwnCost)
 
+    @np.errstate(under="ignore")
     def _by_column(self, x: Columns, y: Any) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """`backprop` of one example as the equations read, with the module's sigmoid."""
         nabla_b, nabla_w = reference.backprop(self._effective_architecture(), *self._parameters(), x, y)
@@ -358,6 +360,7 @@ class Network(_network.Network):
         """Z^L, (n, n_L), for the rows of X."""
         return matrix.outputs(linear_output(self.architecture), *self._parameters(), X)
 
+    @np.errstate(under="ignore")
     def _outputs(self, Z: np.ndarray) -> np.ndarray:
         """A^L from Z^L, both (n, n_L)."""
         return self.architecture.f(len(self.sizes), Z)
