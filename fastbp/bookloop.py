@@ -67,7 +67,7 @@ class CountCorrect(Monitor):
 
 def take_tests(network: "Network", tests: list, engine: Engine, name: str) -> LabelledPairs:
     """Pairs (x, label) stacked as this engine reads them; those of the network's last call, if they come again."""
-    judged, _ = recall(network._tests, LabelledPairs, tests, network.architecture, name)
+    judged, _ = recall(network, "_tests", LabelledPairs, tests, name)
     judged.suit(engine.name, network.architecture)
     network._tests = judged
     return judged
@@ -128,8 +128,8 @@ def _run_by_methods(
 def _run_by_engine(
     network: "Network", pairs: list, epochs: int, batch_size: int, eta: float, decay: float, monitor: Monitor
 ) -> None:
-    training, rows = recall(network._training, StackedPairs, pairs, network.architecture, "training_data")
-    name = network._choose_engine(training.examples, batch_size)
+    training, rows = recall(network, "_training", StackedPairs, pairs, "training_data")
+    name = network._choose_engine(len(pairs), batch_size, training.density)
     training.suit(name, network.architecture)
     engine = network._start_engine(training.examples, batch_size, name)
     by_methods = network._is_custom(*monitor.methods)
