@@ -165,6 +165,7 @@ class Network:
     # The book's interface
     # --------------------------------------------------------------------------------------------------------
 
+    @np.errstate(under="ignore")
     def feedforward(self, a: Columns) -> Columns:
         """The output a^L, (n_L, 1), if `a`, (n_1, 1), is input; (n_L, m) for m columns at once.
 
@@ -197,18 +198,18 @@ class Network:
         epochs = _whole(epochs, "epochs", least=0)
         mini_batch_size = _whole(mini_batch_size, "mini_batch_size", least=1)
         eta = _number(eta, "eta")
-        pairs = data.as_list(training_data, "training_data")
         tests = None if test_data is None else data.as_list(test_data, "test_data")
-        bookloop.run(
-            self,
-            pairs,
-            epochs,
-            mini_batch_size,
-            eta,
-            update=lambda mini_batch: self.update_mini_batch(mini_batch, eta),
-            own_steps=self._is_custom("update_mini_batch", "backprop", "cost_derivative"),
-            monitor=bookloop.CountCorrect(self, tests),
-        )
+        with bookloop.listed(training_data) as pairs:
+            bookloop.run(
+                self,
+                pairs,
+                epochs,
+                mini_batch_size,
+                eta,
+                update=lambda mini_batch: self.update_mini_batch(mini_batch, eta),
+                own_steps=self._is_custom("update_mini_batch", "backprop", "cost_derivative"),
+                monitor=bookloop.CountCorrect(self, tests),
+            )
 
     def update_mini_batch(self, mini_batch: Pairs, eta: float) -> None:
         """One step of gradient descent on a list of pairs (x, y): θ ← θ - (η/m) Σ ∂C_x/∂θ.
@@ -233,11 +234,11 @@ class Network:
                 nabla_w = [nw + dnw for nw, dnw in zip(nabla_w, delta_nabla_w, strict=True)]
         else:
             biases, weights = self._parameters()
-            with np.errstate(over="ignore", invalid="ignore"):  # said once, by DivergenceError
+            with np.errstate(over="ignore", invalid="ignore", under="ignore"):  # said once, by DivergenceError
                 nabla_b, nabla_w = self._gradient_of_pairs(pairs)
         eta = _number(eta, "eta")
         rate, keep = eta / len(pairs), 1 - eta * decay
-        with np.errstate(over="ignore", invalid="ignore"):
+        with np.errstate(over="ignore", invalid="ignore", under="ignore"):
             weights = [self._cast(keep * w - rate * nw) for w, nw in zip(weights, nabla_w, strict=True)]
             biases = [self._cast(b - rate * nb) for b, nb in zip(biases, nabla_b, strict=True)]
         if not parameters.all_finite(*biases, *weights):
@@ -272,6 +273,7 @@ class Network:
             nabla_w = [nw + dnw for nw, dnw in zip(nabla_w, delta_w, strict=True)]
         return nabla_b, nabla_w
 
+    @np.errstate(under="ignore")
     def _by_column(self, x: Columns, y: Any) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """`backprop` of one example as the equations read, with a cost_derivative or sigmoid of the user's own."""
         own = self.cost_derivative if self._is_custom("cost_derivative") else None

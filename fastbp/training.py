@@ -69,7 +69,7 @@ class Trainer:
         rows = order[start * self.batch_size : stop * self.batch_size]
         self.done = None
         try:
-            with np.errstate(over="ignore", divide="ignore", invalid="ignore"):  # said once, by DivergenceError
+            with np.errstate(all="ignore"):  # a divergence is said once, by DivergenceError
                 self.engine.train(rows, etas[start:stop], self.decay, step + start)
             self.done = stop
         except BaseException:  # Ctrl-C, say, between the steps of two layers
