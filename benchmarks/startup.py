@@ -112,7 +112,8 @@ def measure_memory(runner: Runner) -> list[dict]:
     """Rows: what, bytes at the peak beyond those in use before, bytes of the data matrix."""
     rows = []
     for name, call, dtype in (
-        ("S1", "fit", "float32"), ("S1", "fit", "float64"), ("G1", "fit", "float32"), ("S1", "SGD", "float64"),
+        ("S1", "fit", "float32"), ("S1", "fit", "float64"), ("G1", "fit", "float32"),
+        ("S1", "SGD", "float32"), ("S1", "SGD", "float64"),
     ):  # fmt: skip
         runner.say(f"memory: {call} {name} {dtype}")
         answer = json.loads(_run(_MEMORY, str(runner.data(WORKLOADS[name])[0]), dtype, call))

@@ -70,7 +70,7 @@ class CountCorrect(Monitor):
 
 def take_tests(network: "Network", tests: list, engine: Engine, name: str) -> LabelledPairs:
     """Pairs (x, label) stacked as this engine reads them; those of the network's last call, if they come again."""
-    judged, _ = recall(network._tests, LabelledPairs, tests, network.architecture, name)
+    judged, _ = recall(network, "_tests", LabelledPairs, tests, name)
     judged.suit(engine.name, network.architecture)
     network._tests = judged
     return judged
@@ -154,8 +154,8 @@ def _run_by_engine(
     network: "Network", pairs: list, epochs: int, batch_size: int, eta: float, decay: float, monitor: Monitor
 ) -> None:
     by_methods = network._is_custom(*monitor.methods)
-    training, rows = recall(network._training, StackedPairs, pairs, network.architecture, "training_data")
-    name = network._choose_engine(training.examples, batch_size)
+    training, rows = recall(network, "_training", StackedPairs, pairs, "training_data")
+    name = network._choose_engine(len(pairs), batch_size, training.density)
 
     def start() -> tuple[Engine, Trainer, Order]:
         """From the network's parameters, on the pairs as they are stacked and in the order they stand in."""
@@ -173,7 +173,8 @@ def _run_by_engine(
     def look_again(known: np.ndarray) -> bool:
         """After code of the user's own, which may edit the list and its arrays: start anew if it has done so."""
         nonlocal training, rows, engine, trainer, order
-        now, rows = recall(training, StackedPairs, pairs, network.architecture, "training_data")
+        network._training = training  # their code may have trained on another list meanwhile
+        now, rows = recall(network, "_training", StackedPairs, pairs, "training_data")
         if now is training and np.array_equal(rows, known):
             return False
         training = now

@@ -1,8 +1,9 @@
 """The edge: whatever users hand in becomes checked matrices here, rows are examples; nothing below checks again."""
 
+import functools
 import reprlib
 import threading
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -130,14 +131,14 @@ def as_weights(given: Any, n: int, name: str) -> np.ndarray:
     return weights
 
 
-def cast(array: np.ndarray, dtype: np.dtype, name: str) -> np.ndarray:
+def cast(array: np.ndarray, dtype: np.dtype, name: str, first_row: int = 0) -> np.ndarray:
     """A matrix of finite numbers in this dtype, C-contiguous; a copy only if it is not that already.
 
     ValueError names the first NaN or infinity, and the first number too large for the dtype.
     """
     with np.errstate(over="ignore"):
         converted = np.ascontiguousarray(array, dtype=dtype)
-    check_finite(converted, name, before_cast=array)
+    check_finite(converted, name, before_cast=array, first_row=first_row)
     return converted
 
 
@@ -182,8 +183,8 @@ def as_real_array(given: Any, name: str) -> np.ndarray:
     return array
 
 
-def check_finite(array: np.ndarray, name: str, before_cast: np.ndarray | None = None) -> None:
-    """ValueError naming the first NaN or infinity of a matrix by row and column.
+def check_finite(array: np.ndarray, name: str, before_cast: np.ndarray | None = None, first_row: int = 0) -> None:
+    """ValueError naming the first NaN or infinity of a matrix by row and column; its rows count from `first_row`.
 
     One sum decides in nearly every case (it is finite only if every entry is); only a sum that is not finite,
     which huge entries can cause too, is looked into. For a few numbers (a column of feedforward's) it is quicker to
@@ -201,7 +202,7 @@ def check_finite(array: np.ndarray, name: str, before_cast: np.ndarray | None = 
         if not finite.all():
             j = int(np.argmin(finite))
             before = row[j] if before_cast is None else before_cast[i, j]
-            raise _not_finite(name, row[j], i, j, before, array.dtype)
+            raise _not_finite(name, row[j], first_row + i, j, before, array.dtype)
 
 
 def _not_finite(name: str, value: Any, row: int, column: int, before_cast: Any, dtype: np.dtype) -> ValueError:
@@ -437,51 +438,108 @@ def as_columns(x: Any, n: int, name: str) -> np.ndarray:
     return array
 
 
+class ColumnsAsRows:
+    """Columns (n, 1), many of them, as the rows of a matrix (m, n) that is put together whole or a block at a time.
+
+    dtype: the columns' own, if that holds no more than the network's, else the network's. The shapes and the kind of
+    the numbers are checked when it is made; ValueError and TypeError name the first that does not fit.
+    """
+
+    # Rows in one block: a copy of so many stays in the cache.
+    BLOCK = 128
+
+    def __init__(self, columns: Sequence[Any], n: int, dtype: np.dtype, name: str) -> None:
+        for i, shape in enumerate(map(np.shape, columns)):
+            if shape != (n, 1):
+                as_columns(columns[i], n, f"{name}[{i}]")
+                raise ValueError(f"{name}[{i}] has shape {shape}, but each example is one column, ({n}, 1)")
+        self.columns, self.n, self.name = columns, n, name
+        self.own_dtype = as_real_array(np.empty(0, _common_dtype(columns)), name).dtype.newbyteorder("=")
+        fits = self.own_dtype.kind != "f" or self.own_dtype.itemsize <= dtype.itemsize
+        self.dtype = self.own_dtype if fits else dtype
+
+    def __len__(self) -> int:
+        return len(self.columns)
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        """Some of the rows, in the columns' own dtype; the numbers are not looked at."""
+        columns = self.columns[rows]
+        return as_real_array(np.concatenate(columns, dtype=self.own_dtype), self.name).reshape(len(columns), self.n)
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """All rows, in `dtype`, a block after the other; ValueError names the first NaN or infinity."""
+        for first in range(0, len(self), self.BLOCK):
+            block = self[first : first + self.BLOCK]
+            if self.dtype == self.own_dtype:
+                check_finite(block, self.name, first_row=first)
+            else:
+                block = cast(block, self.dtype, self.name, first)
+            yield block
+
+    def whole(self, dtype: np.dtype | None = None) -> np.ndarray:
+        """The matrix, in `dtype` or another one that holds as much; ValueError names the first NaN or infinity."""
+        dtype = dtype or self.dtype
+        if len(self) <= self.BLOCK:  # a mini-batch
+            return next(self.blocks()).astype(dtype, copy=False)
+        X, first = np.empty((len(self), self.n), dtype), 0
+        for block in self.blocks():
+            X[first : first + len(block)] = block
+            first += len(block)
+        return X
+
+
+def _common_dtype(columns: Sequence[Any]) -> np.dtype:
+    """The dtype that columns have when they stand together."""
+    dtypes = {getattr(column, "dtype", None) for column in columns}
+    if not all(isinstance(dtype, np.dtype) for dtype in dtypes):  # of lists and tensors, say
+        dtypes = {np.asarray(column).dtype for column in columns}
+    return functools.reduce(np.promote_types, dtypes)  # type: ignore[arg-type]  # there is no None among them now
+
+
 def stack_columns(columns: Sequence[Any], n: int, name: str) -> np.ndarray:
     """Many columns (n, 1) as the rows of one matrix (m, n); ValueError names the first that does not fit."""
-    for i, shape in enumerate(map(np.shape, columns)):
-        if shape != (n, 1):
-            as_columns(columns[i], n, f"{name}[{i}]")
-            raise ValueError(f"{name}[{i}] has shape {shape}, but each example is one column, ({n}, 1)")
-    stacked = as_real_array(np.concatenate(columns), name)
-    return stacked.reshape(len(columns), n)
+    return ColumnsAsRows(columns, n, np.dtype(np.float64), name)[:]
 
 
 def stack_pairs(pairs: Iterable[Any], architecture: Architecture, name: str) -> Examples:
     """The book's training data, [(x, y), …] with columns x (n_1, 1) and y (n_L, 1), as checked matrices."""
-    inputs, targets = _split_pairs(pairs, name)
-    X = _stack(inputs, architecture.sizes[0], architecture.dtype, f"{name} inputs")
-    Y = _stack(targets, architecture.sizes[-1], architecture.dtype, f"{name} targets")
-    return Examples(X, Y)
+    inputs, targets = split_pairs(pairs, name)
+    X = inputs_of_pairs(inputs, architecture, name).whole()
+    return Examples(X, stack_targets(targets, architecture, name))
 
 
-def _stack(columns: list[Any], n: int, dtype: np.dtype, name: str) -> np.ndarray:
-    """Columns as the rows of a checked matrix, in their own dtype if that holds no more than the network's."""
-    stacked = stack_columns(columns, n, name)
-    if stacked.dtype.kind == "f" and stacked.dtype.itemsize > dtype.itemsize:
-        return cast(stacked, dtype, name)
-    check_finite(stacked, name)
-    return stacked
+def inputs_of_pairs(inputs: list[Any], architecture: Architecture, name: str) -> ColumnsAsRows:
+    """The columns x of pairs (x, y), each (n_1, 1)."""
+    return ColumnsAsRows(inputs, architecture.sizes[0], architecture.dtype, f"{name} inputs")
+
+
+def stack_targets(targets: list[Any], architecture: Architecture, name: str) -> np.ndarray:
+    """The columns y of pairs (x, y), each (n_L, 1), as a checked matrix (m, n_L)."""
+    return ColumnsAsRows(targets, architecture.sizes[-1], architecture.dtype, f"{name} targets").whole()
 
 
 def stack_inputs(pairs: Iterable[Any], architecture: Architecture, name: str) -> tuple[np.ndarray, list[Any]]:
     """Pairs (x, anything), as a checked matrix of the inputs and the list of the others, as they are."""
-    inputs, others = _split_pairs(pairs, name)
-    return _stack(inputs, architecture.sizes[0], architecture.dtype, f"{name} inputs"), others
+    inputs, others = split_pairs(pairs, name)
+    return inputs_of_pairs(inputs, architecture, name).whole(), others
 
 
 def stack_labelled(pairs: Iterable[Any], architecture: Architecture, name: str) -> tuple[np.ndarray, list[Any]]:
     """The book's test data, [(x, label), …], as a checked matrix and the list of labels."""
-    inputs, labels = _split_pairs(pairs, name)
+    inputs, labels = split_pairs(pairs, name)
+    labels = plain_labels(labels, name)
+    return inputs_of_pairs(inputs, architecture, name).whole(), labels
+
+
+def plain_labels(labels: list[Any], name: str) -> list[Any]:
+    """Labels, some of which may stand in arrays of one number; ValueError for larger arrays."""
     for i, label in enumerate(labels):
-        if isinstance(label, np.ndarray) and label.ndim:
-            if label.size != 1:
-                raise ValueError(
-                    f"{name}[{i}] has a label of shape {label.shape}, but test labels are whole numbers; use "
-                    f"int(np.argmax(y))"
-                )
-            labels[i] = label.item()
-    return _stack(inputs, architecture.sizes[0], architecture.dtype, f"{name} inputs"), labels
+        if isinstance(label, np.ndarray) and label.ndim and label.size != 1:
+            raise ValueError(
+                f"{name}[{i}] has a label of shape {label.shape}, but test labels are whole numbers; use "
+                f"int(np.argmax(y))"
+            )
+    return [label.item() if isinstance(label, np.ndarray) and label.ndim else label for label in labels]
 
 
 def as_list(pairs: Any, name: str) -> list[Any]:
@@ -494,7 +552,8 @@ def as_list(pairs: Any, name: str) -> list[Any]:
         raise TypeError(f"{name} must be a list of pairs (x, y), got {type(pairs).__name__}") from None
 
 
-def _split_pairs(pairs: Iterable[Any], name: str) -> tuple[list[Any], list[Any]]:
+def split_pairs(pairs: Iterable[Any], name: str) -> tuple[list[Any], list[Any]]:
+    """The first and the second of each pair; ValueError names what is no pair."""
     inputs, others = [], []
     for i, pair in enumerate(pairs):
         try:

@@ -460,12 +460,12 @@ class Network:
         """New lists of views of a new vector: what a user took from the old ones stays as it was."""
         self.biases, self.weights = parameters.views(self.architecture.sizes, engine.theta())
 
-    def _choose_engine(self, examples: data.Examples, batch_size: int) -> str:
+    def _choose_engine(self, n: int, batch_size: int, density: float) -> str:
         built = self._effective_architecture()
         engines.plan.check_engine(self.engine, built)
         if self.engine != "auto":
             return self.engine
-        return engines.plan.make_plan(built, min(batch_size, len(examples)), engines.plan.density(examples.X)).engine
+        return engines.plan.make_plan(built, min(batch_size, n), density).engine
 
     def _start_engine(
         self,
@@ -477,7 +477,7 @@ class Network:
     ) -> engines.Engine:
         built, rows = self._effective_architecture(), min(batch_size, len(examples))
         _architecture.check_batch(built, rows)
-        name = name or self._choose_engine(examples, batch_size)
+        name = name or self._choose_engine(len(examples), batch_size, engines.plan.density(examples.X))
         return engines.create(name, built, self._theta(), examples, rows, optimizer, regularization)
 
     def _take_up(self, engine: engines.Engine) -> None:

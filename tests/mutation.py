@@ -35,7 +35,7 @@ MODULES = {
     "kernels": ("test_kernels", "test_ulp", "test_engines", "test_optimizers"),
     "tables": ("test_tables", "test_fuzz"),
     "datafiles": ("test_datafiles", "test_datasets", "test_fuzz"),
-    "data": ("test_network_edges", "test_fit", "test_dropin"),
+    "data": ("test_network_edges", "test_fit", "test_dropin", "test_pairs"),
     "container": ("test_container", "test_models", "test_fuzz"),
     "safefile": ("test_container", "test_models", "test_environment"),
     "models": ("test_models", "test_fuzz"),
@@ -46,7 +46,7 @@ MODULES = {
 
 # Names whose numbers change how fast or how large, and no result: tiles, crossovers, sizes of pieces.
 TUNING = {
-    "VECTOR_BYTES", "_PATIENCE", "PREDICTION_BLOCK", "PREDICTION_FLOPS", "SMALL", "_CHUNK", "HEADER_LIMIT",
+    "VECTOR_BYTES", "_PATIENCE", "PREDICTION_BLOCK", "PREDICTION_FLOPS", "SMALL", "BLOCK", "_CHUNK", "HEADER_LIMIT",
     "DEPTH_LIMIT", "NDIM_LIMIT", "_MAX_LINE", "_MAX_LABEL", "DEFLATE_RATIO",
 }  # fmt: skip
 # What does not run with the JIT off, as in [tool.coverage.report]: what emits vector code, and what types it.

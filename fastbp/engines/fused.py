@@ -3,7 +3,7 @@
 The equations themselves stand in `kernels.py` (look for `# BP1` … `# BP4`); this module lays out memory for them.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -356,15 +356,46 @@ def compress(X: Any, dtype: np.dtype) -> Any:
     if is_sparse(X):
         return X
     X = np.ascontiguousarray(X, None if X.dtype.name in ("float32", "float64") else dtype)
-    flat, counts = _writable(X.reshape(-1)), np.empty(len(X), np.int64)
-    kernels.count_nonzeros(flat, *X.shape, counts)
-    if counts.sum() >= plan.SPARSE_BELOW * X.size:
-        return X
-    indptr = np.concatenate([[0], np.cumsum(counts)])
-    room = int(indptr[-1]) + X.shape[1]
-    indices, values = np.empty(room, np.int32), np.empty(room, dtype)
-    kernels.compress_rows(flat, *X.shape, indptr, indices, values)
-    return CompressedRows(indptr, indices, values, X.shape)
+    compressed = compress_blocks([X], X.shape, dtype)
+    return X if compressed is None else compressed
+
+
+def compress_blocks(
+    blocks: Iterable[np.ndarray], shape: tuple[int, int], dtype: np.dtype, density: float = 0.0
+) -> CompressedRows | None:
+    """Rows that come a block at a time, compressed, in this dtype; None as soon as too few entries are zero.
+
+    The dense matrix, of this shape, is never there. density: the share of entries that are not zero, as far as it is
+    known, so that the arrays need not grow.
+    """
+    (n, columns), done = shape, 0
+    limit = plan.SPARSE_BELOW * (n * columns)
+    indptr = np.zeros(n + 1, np.int64)
+    indices, values = np.empty(0, np.int32), np.empty(0, dtype)
+    for block in blocks:
+        kind = None if block.dtype.name in ("float32", "float64") else dtype
+        flat, end = _writable(np.ascontiguousarray(block, kind).reshape(-1)), done + len(block)
+        counts = indptr[done + 1 : end + 1]
+        kernels.count_nonzeros(flat, *block.shape, counts)
+        counts[0] += indptr[done]
+        np.cumsum(counts, out=counts)
+        nnz = int(indptr[end])
+        if nnz >= limit:
+            return None
+        if nnz + columns > len(indices):  # a row to spare at the end, as the kernel wants
+            # a quarter more than it looks like: what is not written to takes no memory, but growing takes both
+            expected = nnz if end == n else min(limit, 1.25 * n * max(density * columns, nnz / end))
+            indices, values = (_longer(array, int(expected) + columns, indptr[done]) for array in (indices, values))
+        kernels.compress_rows(flat, *block.shape, indptr[done : end + 1], indices, values)
+        done = end
+    return CompressedRows(indptr, indices, values, shape)
+
+
+def _longer(array: np.ndarray, size: int, used: int) -> np.ndarray:
+    """A longer array that begins like this one."""
+    longer = np.empty(size, array.dtype)
+    longer[:used] = array[:used]
+    return longer
 
 
 class _Memory:
