@@ -95,11 +95,6 @@ def environment(threads: int, caches: Path | None = None) -> dict[str, str]:
     return {**os.environ, **added, "PYTHONPATH": path}
 
 
-def cpu_count() -> int:
-    """The CPUs this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def rest(seconds: float) -> None:
     """Let the threads of the process that ran last go to sleep: idle pools spin for tens of milliseconds."""
     time.sleep(seconds)

@@ -7,8 +7,9 @@ import time
 from pathlib import Path
 
 from benchmarks.measure import Runner, spread
-from benchmarks.processes import ROOT, cpu_count, environment
+from benchmarks.processes import ROOT, environment
 from benchmarks.workloads import WORKLOADS
+from fastbp.machine import cores
 
 IMPORTS = {"import numpy": "import numpy", "from fastbp import Network": "from fastbp import Network"}
 
@@ -78,7 +79,7 @@ print(json.dumps({"beyond": peak() - before, "data": X.nbytes}))
 def _run(code: str, *arguments: str, caches: Path | None = None) -> str:
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments],
-        capture_output=True, text=True, check=False, cwd=ROOT, env=environment(cpu_count(), caches),
+        capture_output=True, text=True, check=False, cwd=ROOT, env=environment(cores(), caches),
     )  # fmt: skip
     if done.returncode:
         raise RuntimeError(f"a start-up measurement failed: {done.stderr.strip().splitlines()[-1:]}")
