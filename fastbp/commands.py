@@ -294,7 +294,7 @@ def _teller(network: Network, lesson: Lesson, options: TrainOptions) -> reports.
     if options.plot is not None or lesson.held_out is None:
         some = slice(None, None, -(-len(lesson.X) // _SAMPLE))
         places = None if lesson.classes is None else np.arange(len(lesson.classes))
-        judge = Judge(network.architecture, lesson.X[some], lesson.y[some], "the training data", places)
+        judge = Judge.read(network.architecture, lesson.X[some], lesson.y[some], "the training data", places)
     return reports.Teller(options.epochs, lesson.classes is not None, judge, silent=options.as_json)
 
 
@@ -345,7 +345,7 @@ def _result(network: Network, lesson: Lesson) -> dict[str, Any]:
 
 def _judge(network: Network, X: np.ndarray, y: np.ndarray, name: str) -> dict[str, Any]:
     """Score and cost on scaled inputs and raw targets; and what people count: right answers, or the typical error."""
-    cost, score = Judge(network.architecture, X, y, name, network.classes_).judge_network(network)
+    cost, score = Judge.read(network.architecture, X, y, name, network.classes_).judge_network(network)
     found: dict[str, Any] = {"examples": len(y), "score": score, "cost": cost}
     if network.classes_ is not None:
         return found | {"correct": round(score * len(y))}

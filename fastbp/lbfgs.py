@@ -77,8 +77,10 @@ class Objective:
 class FullBatchRun(Run):
     """A run whose epochs are the iterations of L-BFGS."""
 
-    rule: LBFGS
-    objective: Objective
+    def __init__(self, *parts: Any, rule: LBFGS, objective: Objective, **around: Any) -> None:
+        """`parts` and `around` as for `Run`; the order of the examples has no meaning here."""
+        super().__init__(*parts, shuffle=False, **around)
+        self.rule, self.objective = rule, objective
 
     def _train(self) -> None:
         from scipy.optimize import minimize

@@ -10,8 +10,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fastbp.fitting import Judge, show_score
+from fastbp.judging import Judge
 from fastbp.network import Network
+from fastbp.progress import show_score
 
 _BAR = 24  # characters of a full bar
 _MOST_CLASSES = 30  # rows of the table of an evaluation

@@ -14,11 +14,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastbp import fitting, threads
+from fastbp import threads
 from fastbp.data import Shared
 from fastbp.errors import DivergenceError
 from fastbp.network import Network
 from fastbp.plainjson import plain
+from fastbp.progress import Silent
 from fastbp.sweeps.result import final_metrics
 from fastbp.sweeps.spec import Run
 
@@ -71,7 +72,7 @@ def one_core() -> Iterator[None]:
         yield
 
 
-class Listener(fitting._Silent):
+class Listener(Silent):
     """Hears how a fit goes: keeps the records of its epochs, and ends it once the sweep is over."""
 
     def __init__(self, over: threading.Event | None = None, epoch_done: Callable[[], None] = lambda: None) -> None:
@@ -91,7 +92,7 @@ class SweepIsOver(BaseException):
     """Ends a fit between two runs of mini-batches. No Exception: it is no fault of the network."""
 
 
-class OneMiniBatch(fitting._Silent):
+class OneMiniBatch(Silent):
     """Ends a fit when it has trained its first mini-batch."""
 
     def examples_done(self, count: int) -> None:
