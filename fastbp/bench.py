@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastbp import architecture as _architecture
-from fastbp import engines, machine, threads
+from fastbp import checks, engines, machine, threads
 from fastbp.architecture import Architecture
 from fastbp.data import Examples
 from fastbp.engines.plan import SPARSE_BELOW, Plan
@@ -206,8 +206,8 @@ def measure(
     """
     plan = make_plan(network, batch_size, density)
     built, cores = network.architecture, machine.cores()
-    wanted = cores if threads is None else _at_least_one(threads, "threads")
-    samples, count = _at_least_one(samples, "samples"), min(wanted, cores)
+    wanted = cores if threads is None else checks.whole(threads, "threads", least=1)
+    samples, count = checks.whole(samples, "samples", least=1), min(wanted, cores)
     _architecture.check_batch(built, plan.batch_size)
     notes = [] if wanted == count else [f"{wanted} threads were asked for, and there are {cores} cores: {count} used"]
     notes += _load_note(cores)
@@ -242,14 +242,6 @@ def measure(
     )
     notes += _doubts(benchmark, taken)
     return Benchmark(**{**vars(benchmark), "notes": tuple(notes)})
-
-
-def _at_least_one(value: Any, name: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise TypeError(f"{name} must be a whole number, got {value!r}")
-    if value < 1:
-        raise ValueError(f"{name} must be at least 1, got {value}")
-    return int(value)
 
 
 def _one_and(count: int) -> list[int]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastbp import data, engines, progress, splits, targets
+from fastbp import checks, data, engines, progress, splits, targets
 from fastbp.history import History
 from fastbp.improvement import check_recorded
 from fastbp.judging import Judge, Layers, Validation
@@ -66,8 +66,7 @@ class Options:
 
     def __post_init__(self) -> None:
         for name in ("lmbda", "l1"):
-            if not 0 <= getattr(self, name) < np.inf:
-                raise ValueError(f"{name} must be a finite number ≥ 0, got {getattr(self, name)}")
+            checks.not_negative(getattr(self, name), name)
         for name in ("dropout", "label_smoothing"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} is a share, at least 0 and less than 1; got {getattr(self, name)}")

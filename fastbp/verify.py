@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from fastbp import datasets
+from fastbp import checks, datasets
 from fastbp.activations import sigmoid, sigmoid_prime
 from fastbp.architecture import check_sizes
 from fastbp.book import mnist_loader, network, network2
@@ -47,8 +47,7 @@ def verify(
 
     Raises TheirCodeError if the file cannot be run or holds no such class; ValueError for other data, sizes or epochs.
     """
-    if epochs < 1:
-        raise ValueError(f"epochs must be at least 1, got {epochs}")
+    epochs = checks.whole(epochs, "epochs", least=1)
     training, tests = _read(data, download)
     sizes = list(check_sizes([len(training[0][0]), *hidden, 10]))
     with _random_states_kept():
