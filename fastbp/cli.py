@@ -22,12 +22,8 @@ if TYPE_CHECKING:
     from fastbp import commands
     from fastbp.checkpoint import Checkpoint
 
-DIFFERENT, FAILED, INTERRUPTED, PIPE_CLOSED = (
-    1,
-    2,
-    130,
-    141,
-)  # the last two as a shell reports a process that a signal ended
+# Exit codes; the last two as a shell reports a process that a signal ended.
+DIFFERENT, FAILED, INTERRUPTED, PIPE_CLOSED = 1, 2, 130, 141
 
 
 class _ExamplesAsWritten:

@@ -139,7 +139,7 @@ def train(data: DataOptions, shape: NetworkOptions, options: TrainOptions) -> No
         network.engine = _engine_for_once(network, lesson, options)
     try:
         history = network.fit(
-lesson.X, lesson.y, epochs=options.epochs, batch_size=options.batch_size, eta=_schedule(eta, options),
+            lesson.X, lesson.y, epochs=options.epochs, batch_size=options.batch_size, eta=_schedule(eta, options),
             lmbda=options.lmbda, dropout=options.dropout, validation_data=lesson.held_out,
             early_stopping=None if options.patience is None else EarlyStopping(patience=options.patience),
             callbacks=[teller], verbose=None if teller.with_bar else False,

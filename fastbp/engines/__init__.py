@@ -82,14 +82,11 @@ def create(
     regularization: Regularization = NONE,
 ) -> Engine:
     """The engine of this name, ready to train. Each is imported when first asked for (fused brings Numba)."""
+    kind: type[Engine]
     if name == "reference":
-        from fastbp.engines.reference import ReferenceEngine
-
-        return ReferenceEngine(architecture, theta, examples, batch_size, optimizer, regularization)
-    if name == "matrix":
-        from fastbp.engines.matrix import MatrixEngine
-
-        return MatrixEngine(architecture, theta, examples, batch_size, optimizer, regularization)
-    from fastbp.engines.fused import FusedEngine
-
-    return FusedEngine(architecture, theta, examples, batch_size, optimizer, regularization)
+        from fastbp.engines.reference import ReferenceEngine as kind
+    elif name == "matrix":
+        from fastbp.engines.matrix import MatrixEngine as kind
+    else:
+        from fastbp.engines.fused import FusedEngine as kind
+    return kind(architecture, theta, examples, batch_size, optimizer, regularization)

@@ -8,6 +8,7 @@ import contextlib
 import secrets
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from typing import Any, NamedTuple
@@ -111,14 +112,14 @@ def share(arrays: Arrays) -> Arrays:
 # --- Where
 
 
-class Place:
+class Place(ABC):
     """Threads, processes or machines that train networks, `at_once` of them at the same time."""
 
     at_once: int
 
+    @abstractmethod
     def submit(self, run: Run) -> concurrent.futures.Future:
         """Have a network trained. The future's result is its outcome, or None if the worker has not got the data."""
-        raise NotImplementedError
 
     def train_all(self, runs: list[Run]) -> Generator[Outcome, None, None]:
         """The outcomes in the order in which they come. A few runs wait at the workers, the others here."""
@@ -142,7 +143,7 @@ class Place:
     def __enter__(self) -> "Place":
         return self
 
-    def __exit__(self, *exception: Any) -> None: ...
+    def __exit__(self, *exception: Any) -> None: ...  # noqa: B027  most have nothing to end
 
 
 def is_here(executor: Any) -> bool:
