@@ -205,7 +205,9 @@ def test_json_has_no_nan(tmp_path: Path) -> None:
 
 def test_what_numpy_computes_for_a_record_is_logged_as_numbers(tmp_path: Path) -> None:
     log = JSONLog(tmp_path / "log")
-    log.on_epoch_end(None, {"epoch": 0, "norm": np.float32(0.5), "counts": np.array([3, 4]), "worst": np.float32("nan")})
+    log.on_epoch_end(
+        None, {"epoch": 0, "norm": np.float32(0.5), "counts": np.array([3, 4]), "worst": np.float32("nan")}
+    )
     assert json.loads(log.path.read_text()) == {"epoch": 0, "norm": 0.5, "counts": [3, 4], "worst": None}
 
 
