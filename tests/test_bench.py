@@ -158,6 +158,15 @@ def test_a_busy_machine_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench.os, "getloadavg", lambda: (1.7, 0, 0), raising=False)
     assert any("busy before the start (load average 1.7 on 2 cores)" in note for note in bench._load_note(2))
     assert not bench._load_note(16)
+
+
+def test_the_kernels_of_another_processor_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENBLAS_CORETYPE", raising=False)
+    assert not any("OPENBLAS_CORETYPE" in note for note in measured(samples=1).notes)
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
+    found = measured(samples=1)
+    assert any("OPENBLAS_CORETYPE=Haswell is set: BLAS takes that processor's" in note for note in found.notes)
+    assert all("architecture" in library for library in found.machine["blas"])
     found = measured(samples=1)
     assert not bench._doubts(found, taken=0.01)
     assert "up to 30% of the time" in bench._doubts(found, taken=0.3)[0]
