@@ -278,6 +278,7 @@ def test_the_page_says_where_we_lose(sample: dict[str, Any]) -> None:
     assert "BLAS kernels for" not in text, "a file of before that was recorded"
     sample["pools"] = {"numpy_batch": [{"architecture": "Zen"}], "jax_scan": [{"architecture": None}, {}]}
     assert "numpy 2.4.0, BLAS kernels for Zen; fastbp 0.1.0" in page(run, [])
+    assert "broken off" not in text and "The run was broken off" in page(Results({**sample, "complete": False}), [])
     assert "![Batch size](images/benchmarks/batch.png)" in text and "width.png" not in text
 
 
