@@ -45,6 +45,21 @@ class Command(_ExamplesAsWritten, TyperCommand):
 class Commands(_ExamplesAsWritten, TyperGroup):
     """All commands, with every error as one line on the standard error; `--debug` adds the traceback."""
 
+    def main(self, *, standalone_mode: bool = True, **more: Any) -> Any:  # type: ignore[override]
+        try:
+            code = super().main(standalone_mode=False, **more)
+        except Exception as error:
+            if not standalone_mode or not hasattr(error, "format_message"):
+                raise
+            ctx = getattr(error, "ctx", None)  # a line that is no command: typer would fill a box with it
+            command = "fastbp" if ctx is None else ctx.command_path
+            message = " ".join(error.format_message().split())
+            typer.echo(f"{command}: {message} ({command} --help shows what there is)", err=True)
+            code = FAILED
+        if standalone_mode:
+            sys.exit(code)
+        return code
+
     def invoke(self, ctx: Any) -> Any:  # typer's own Context, which is not typer.Context
         try:
             result = super().invoke(ctx)
@@ -59,7 +74,7 @@ class Commands(_ExamplesAsWritten, TyperGroup):
             raise typer.Exit(PIPE_CLOSED) from error
         except Exception as error:
             if hasattr(error, "exit_code") or isinstance(error, typer.Abort):
-                raise  # usage errors and exits are typer's own
+                raise  # a usage error, an exit
             code = INTERRUPTED if isinstance(error.__cause__, KeyboardInterrupt) else FAILED
             raise _end(code, _describe(error), error, ctx) from error
 
@@ -109,7 +124,7 @@ def _describe(error: Exception) -> str:
 app = typer.Typer(
     cls=Commands,
     add_completion=False,
-    no_args_is_help=True,
+    invoke_without_command=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -232,6 +247,12 @@ def _at_least(least: int) -> Callable[[float | None], float | None]:
     return check
 
 
+def _above_0(value: float | None) -> float | None:
+    if value is not None and not value > 0:
+        raise typer.BadParameter(f"{value} is not greater than 0")
+    return value
+
+
 def _share(most: float) -> Callable[[float | None], float | None]:
     def check(value: float | None) -> float | None:
         if value is not None and not 0 <= value <= most:
@@ -345,7 +366,9 @@ _batch_size = option(TRAINING, "--batch-size", "N", "Examples in a mini-batch.",
 _lmbda = option(TRAINING, "--lmbda", "X", "The book's L2 regularisation.", "0", callback=_at_least(0))
 EpochsOption = Annotated[int, _epochs]
 BatchSizeOption = Annotated[int, _batch_size]
-EtaOption = Annotated[float | None, option(TRAINING, "--eta", "X", "The step size.", "what suits the network")]
+EtaOption = Annotated[
+    float | None, option(TRAINING, "--eta", "X", "The step size.", "what suits the network", callback=_above_0)
+]
 LmbdaOption = Annotated[float, _lmbda]
 DensityOption = Annotated[
     float,
@@ -384,11 +407,15 @@ def plot_option(what: str) -> Any:
     )
 )
 def root(
+    ctx: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", metavar=" ", callback=_show_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
     """Train dense neural networks by backpropagation, fast, on a CPU."""
+    if ctx.invoked_subcommand is None:
+        typer.echo(ctx.get_help(), nl=False)
+        raise typer.Exit(FAILED)
 
 
 @app.command(

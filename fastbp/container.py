@@ -224,6 +224,8 @@ def _guess(start: bytes) -> str:
     for magic, what in _STRANGERS.items():
         if start.startswith(magic):
             return f"it looks like {what}"
+    if all(32 <= byte < 127 or byte in b"\t\r\n" for byte in start):
+        return "it looks like text: another program wrote it"
     return "it was cut short, or another program wrote it"
 
 
