@@ -1,5 +1,6 @@
 """`fastbp.bench` and the command: figures that are those of the samples, tables and pictures that show them."""
 
+import importlib.util
 import json
 import time
 from collections.abc import Callable
@@ -12,7 +13,7 @@ import pytest
 from test_cli import fail, run, usage_error
 
 import fastbp
-from fastbp import bench, bench_report, engines, machine, plotting
+from fastbp import bench, bench_report, engines, machine
 from fastbp.bench import Benchmark, Subject
 
 
@@ -339,6 +340,6 @@ def test_the_picture_shows_every_engine_and_roof(tmp_path: Path, monkeypatch: py
 
 
 def test_plot_without_matplotlib_is_refused_before_measuring(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plotting.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr(bench, "measure", lambda *_, **__: pytest.fail("measured"))
     assert "--plot needs matplotlib" in fail(*SMALL, "--plot", "a.png")

@@ -1,5 +1,6 @@
 """The command `fastbp` as its users meet it: options, reports, files, errors and exit codes."""
 
+import importlib.util
 import json
 import os
 import re
@@ -22,7 +23,7 @@ from numba.core.config import DISABLE_JIT
 from typer.testing import CliRunner
 
 import fastbp
-from fastbp import bench, cli, commands, datasets, lessons, plotting, reports, sources
+from fastbp import bench, cli, commands, datasets, lessons, reports, sources
 from fastbp.activations import ACTIVATIONS
 from fastbp.architecture import DTYPES
 from fastbp.costs import COSTS
@@ -596,7 +597,7 @@ def test_plot_writes_a_picture(folder: Path) -> None:
 
 
 def test_plot_without_matplotlib_is_refused_before_training(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plotting.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr(fastbp.Network, "fit", lambda *_, **__: pytest.fail("trained"))
     message = fail("train", "--data", "iris.csv", "--plot", "a.png")
     assert message == "--plot needs matplotlib, which is not installed; pip install 'fastbp[plot]'"

@@ -1,6 +1,7 @@
 """Sweeps: each network is the one that its own fit gives, whatever becomes of the others and wherever it is trained."""
 
 import csv
+import importlib.util
 import json
 import multiprocessing
 import os
@@ -649,6 +650,14 @@ def test_a_plot_has_a_line_for_each_combination_of_the_others(tmp_path):
     with pytest.raises(ValueError, match="no network has"):
         result.plot("accuracy")
     assert sweep(spec={**SPEC, "eta": 0.1}).plot().axes[0].get_legend() is None
+
+
+@pytest.mark.parametrize(("package", "ask"), [("pandas", "to_frame"), ("matplotlib", "plot")])
+def test_what_needs_a_package_that_is_not_there_says_so(package, ask, monkeypatch):
+    result = sweep(grid={"eta": [0.1]})
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(FastbpError, match=f"{ask} needs {package}, which is not installed; pip install"):
+        getattr(result, ask)()
 
 
 def test_results_and_runs_can_be_pickled():
