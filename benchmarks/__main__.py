@@ -125,7 +125,8 @@ def _measure(
             able = _contenders(workload, who)
             rows = runner.measure(workload, able, dtype, counts, effort.cold, effort.keep)
             content["rows"] += [{"part": "workloads", **row} for row in rows]
-            if any(row["status"] == "timed" for row in rows) and not workload.book:
+            # The plan knows a network and its data, and those of a variant are the plain workload's.
+            if any(row["status"] == "timed" for row in rows) and not workload.book and not workload.plain:
                 content["plans"].append(_plan(runner, workload, dtype))
             yield
     runner.dismiss()

@@ -125,7 +125,7 @@ class Runner:
                         if error.kind != "not supported" or name == names[-1]:
                             raise
                         continue
-                    process.ask("run", **order._asdict())
+                    process.ask("run", **order._asdict(), checking=True)
                     self._oracles[plain] = self.parameters(process), f"{name} float64"
                     break
         return self._oracles[plain]
@@ -207,7 +207,7 @@ class Runner:
         answer = self.prepare(process, workload, row["dtype"], row["threads"])
         times["prepare"] = answer["seconds"]
         order = check_order(workload)
-        times["first"] = process.ask("run", **order._asdict())["seconds"]
+        times["first"] = process.ask("run", **order._asdict(), checking=True)["seconds"]
         times["total"] = sum(times.values())
         row["caveat"] = answer["caveat"]
         if not answer["caveat"]:
@@ -247,7 +247,7 @@ class Runner:
     def take_turns(self, workload: Workload, ready: list[tuple[Row, Process, Order]]) -> None:
         """Rounds of one sample each, begun by another contender every time."""
         for row, _, order in ready:
-            row["samples"], row["products"] = [], []
+            row["samples"], row["products"], row["sweep"] = [], [], []
             row["sample"] = {"batches": count_batches(order, workload), "epochs": order.epochs}
         for turn in range(self.effort.samples):
             self.say(f"{workload.name}: round {turn + 1} of {self.effort.samples}")
@@ -263,6 +263,8 @@ class Runner:
                         rest(self.effort.pause)
                         answer = process.ask("products", seconds=self.effort.seconds / 4)
                         row["products"].append(answer["seconds"])
+                    if workload.plain and row["contender"] == "fused":
+                        row["sweep"].append(process.ask("sweep", seconds=self.effort.seconds / 4)["seconds"])
                 except WorkerError as error:
                     row["status"], row["reason"] = error.kind, error.reason
         for row, process, _ in ready:

@@ -125,7 +125,8 @@ def _draw_panel(ax: Axes, results: Results, name: str, dtype: str, bars: list[Ro
     ax.xaxis.set_minor_locator(NullLocator())
     ax.spines["left"].set_visible(False)
     work = WORKLOADS[name]
-    ax.set_title(f"{name}  [{', '.join(map(str, work.sizes))}], batch {work.batch_size}")
+    about = f"[{', '.join(map(str, work.sizes))}], batch {work.batch_size}"
+    ax.set_title(f"{name}  {f'{work.plain} with ' + ', '.join(work.step) if work.plain else about}")
 
 
 def _short(seconds: float) -> str:

@@ -27,13 +27,15 @@ from benchmarks.workloads import WORKLOADS
 METHOD = """\
 Every contender starts from the same parameters, sees the same mini-batches in the same order and does the \
 same work. After its first few mini-batches its parameters are compared with those of the reference, one \
-example at a time in float64; who differs is not timed ("check" below: the distance, as a share of the way the \
-parameters went). Each runs in a process of its own; all of a workload stand ready at once and take turns, \
-{samples} rounds of about {seconds:g} s, so that a slow second of the machine falls on all alike. "±" is half \
-the distance between the quartiles. "Empty" and "warm" are the seconds from the start of the process to the \
-first few mini-batches done, reading the data not counted: with no compiled code on disk, and with that of an \
-earlier process. `fastbp fit` and `Network.SGD` are timed as called, checks, shuffling and planning included, \
-and scikit-learn's `fit` likewise; the others are handed the order."""
+example at a time in float64; who differs is not timed ("check" below: the distance, as a share of the way \
+the parameters went). Where there is dropout (R1), everyone is given the same masks for this comparison; in \
+what is timed, NumPy, PyTorch and JAX draw their own, as in a program of their users. Each runs in a process \
+of its own; all of a workload stand ready at once and take turns, {samples} rounds of about {seconds:g} s, \
+so that a slow second of the machine falls on all alike. "±" is half the distance between the quartiles. \
+"Empty" and "warm" are the seconds from the start of the process to the first few mini-batches done, reading \
+the data not counted: with no compiled code on disk, and with that of an earlier process. `fastbp fit` and \
+`Network.SGD` are timed as called, checks, shuffling and planning included, and scikit-learn's `fit` \
+likewise; the others are handed the order."""
 
 BEGIN, END = "<!-- benchmarks:begin -->", "<!-- benchmarks:end -->"
 

@@ -133,12 +133,15 @@ def sweep_remarks(results: Results) -> list[str]:
 
 
 def remarks(rows: list[Row]) -> list[str]:
-    """What was not timed, or is not the same algorithm, and why; how long a user's call was; each once."""
+    """What was not timed, or is not the same algorithm, and why; how long a user's call was, or a sweep; each once."""
     found = {}
     for row in rows:
         epochs = row.get("sample", {}).get("epochs", 1)
         if row["contender"] in ("auto", "book_sgd", "per_example") and epochs > 1:
             found[f"{LABELS[row['contender']]}: {epochs} epochs a call"] = None
+        if row.get("sweep"):
+            alone = duration(sorted(row["sweep"])[len(row["sweep"]) // 2])
+            found[f"{LABELS[row['contender']]}: one sweep of the optimizer over the parameters, alone: {alone}"] = None
         why = row.get("caveat", "") if row["status"] == "timed" else f"{row['status']}: {row['reason']}"
         if why:
             found[f"{LABELS[row['contender']]}: {why}"] = None

@@ -163,6 +163,19 @@ def share_of_products(row: Row) -> float | None:
     return sorted(row["products"])[len(row["products"]) // 2] / row["seconds"]
 
 
+def _features_cost(workload: str) -> Measure:
+    """A mini-batch with everything on, over that of plain gradient descent and one sweep of the optimizer."""
+
+    def measure(results: Results, threads: int | None) -> float | None:
+        row = results.best(workload, "fused", "float32", threads)
+        plain = results.best(WORKLOADS[workload].plain, "fused", "float32", threads)
+        if row is None or plain is None or not row.get("sweep"):
+            return None
+        return row["seconds"] / (plain["seconds"] + sorted(row["sweep"])[len(row["sweep"]) // 2])
+
+    return measure
+
+
 def _start_ratio(results: Results, threads: int | None) -> float | None:
     return ratio(results.started("from fastbp import Network"), results.started("import numpy"))
 
@@ -212,6 +225,10 @@ GOALS = (
     Goal("S3 float32 against the best peer", 4, _against("best peer", "S3", "float32")),
     Goal("T1 float32 against the best peer", 4, _against("best peer", "T1", "float32")),
     Goal("M1 float32 against the best peer", 2, _against("best peer", "M1", "float32")),
+    Goal("S1 with Adam (A1), float32, against JAX", 3, _against("jax_scan", "A1", "float32")),
+    Goal("S1 with Adam, dropout, weights (R1), float32, against JAX", 3, _against("jax_scan", "R1", "float32")),
+    Goal("A1 float32 against S1 and one sweep of Adam", 1.15, _features_cost("A1"), at_most=True),
+    Goal("R1 float32 against S1 and one sweep of Adam", 1.15, _features_cost("R1"), at_most=True),
     Goal("L1 float32 against the best peer", 1.3, _against("best peer", "L1", "float32")),
     Goal("X1 float32 against the best peer", 1.3, _against("best peer", "X1", "float32")),
     Goal("L1 float32, share of the bare products' rate", 0.9, _product_share("L1"), unit="share"),

@@ -77,9 +77,11 @@ print(json.dumps({"beyond": peak() - before, "data": X.nbytes}))
 
 
 def _run(code: str, *arguments: str, caches: Path | None = None) -> str:
+    variables = environment(cores(), caches)
+    variables.pop("PYTHONDONTWRITEBYTECODE", None)  # a package that pip has installed has its bytecode, as NumPy has
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments],
-        capture_output=True, text=True, check=False, cwd=ROOT, env=environment(cores(), caches),
+        capture_output=True, text=True, check=False, cwd=ROOT, env=variables,
     )  # fmt: skip
     if done.returncode:
         raise RuntimeError(f"a start-up measurement failed: {done.stderr.strip().splitlines()[-1:]}")

@@ -48,7 +48,9 @@ def _compressed(dtype: np.dtype, rows: int) -> tuple[np.ndarray, kernels.Data]:
     X = rng.random((rows, N_IN)).astype(dtype) * (rng.random((rows, N_IN)) < DENSITY)
     indptr = np.concatenate([[0], np.cumsum(np.count_nonzero(X, axis=1))])
     labels = np.empty(0, np.int64)
-    return X, kernels.Data(none, indptr, np.nonzero(X)[1].astype(np.int32), X[X != 0], none, labels, none)
+    return X, kernels.Data(
+        none, indptr[:-1], indptr[:0], indptr[1:], np.nonzero(X)[1].astype(np.int32), X[X != 0], none, labels, none
+    )
 
 
 def product_forward(dtype: np.dtype) -> Case:
@@ -88,7 +90,13 @@ def rows_forward(dtype: np.dtype) -> Case:
         np.matmul(X, W, out=Z)
         np.add(Z, b, out=Z)
 
-    return Case(lambda: kernels.gather_panel(z, 0, w, 0, data, rows, 0, M, 2, one, b, 0), twin, lambda: Z)
+    return Case(
+        lambda: kernels.gather_panel(
+            z, 0, w, 0, data.begins, data.ends, data.indices, data.values, rows, 0, M, 2, one, b, 0
+        ),
+        twin,
+        lambda: Z,
+    )
 
 
 def rows_update(dtype: np.dtype) -> Case:
@@ -101,7 +109,11 @@ def rows_update(dtype: np.dtype) -> Case:
         np.matmul(X.T, D, out=nabla)
         np.add(W, nabla, out=W)
 
-    return Case(lambda: kernels.scatter_panel(w, 0, d, 0, data, rows, 2, one), twin, lambda: W)
+    return Case(
+        lambda: kernels.scatter_panel(w, 0, d, 0, data.begins, data.ends, data.indices, data.values, rows, 2, one),
+        twin,
+        lambda: W,
+    )
 
 
 def decay(dtype: np.dtype) -> Case:
@@ -167,7 +179,7 @@ def compress(dtype: np.dtype) -> Case:
     from scipy.sparse import csr_array
 
     X, data = _compressed(dtype, 1000)
-    indptr, wanted = data.indptr, data.values
+    indptr, wanted = np.append(data.begins, data.ends[-1:]), data.values
     indices, values, out = np.empty(wanted.size + N_IN, np.int32), np.empty(wanted.size + N_IN, dtype), [wanted]
     x = X.reshape(-1)
 

@@ -76,11 +76,12 @@ class Worker:
             "tolerance": self.contender.tolerance(work, np.dtype(dtype)),
         }
 
-    def run(self, n: int, epochs: int, seed: int) -> dict:
-        """Train in this order."""
+    def run(self, n: int, epochs: int, seed: int, checking: bool = False) -> dict:
+        """Train in this order; `checking`: in the same way as all contenders do, for their results are compared."""
         from benchmarks.workloads import Order
 
         order = Order(n, epochs, seed)
+        self.contender.checking = checking
         order.rows()  # drawn once before, so that the time to touch new memory is not counted
         began = time.perf_counter()
         self.contender.run(order)
@@ -102,6 +103,20 @@ class Worker:
             multiply()
             count += 1
         return {"seconds": elapsed / count}
+
+    def sweep(self, seconds: float) -> dict:
+        """The time of one bare sweep of the optimizer over all parameters, likewise; 0 if the contender has none."""
+        sweep = self.contender.bare_sweep()
+        if sweep is None:
+            return {"seconds": 0.0}
+        sweep(1)
+        times, elapsed = 1, 0.0
+        while elapsed < seconds:
+            times *= 2
+            began = time.perf_counter()
+            sweep(times)
+            elapsed = time.perf_counter() - began
+        return {"seconds": elapsed / times}
 
     def pools(self) -> dict:
         """The thread pools of the libraries that are loaded, and the processor whose kernels each BLAS takes."""

@@ -1,16 +1,19 @@
-"""The work that is timed: seven networks, the book's own call, and two families of networks for the curves."""
+"""The work that is timed: some networks, the book's own call, and two families of networks for the curves."""
 
 import os
 from typing import NamedTuple
 
 import numpy as np
 
-from fastbp import initializers, parameters
+from fastbp import dropout, initializers, parameters
+from fastbp.regularization import Regularization
 
 # What a training run on MNIST sees: the book's split, without its 10,000 validation images.
 EXAMPLES = 50_000
 # The share of MNIST's pixels that are not zero.
 DENSITY = 0.19
+# From which dropout's masks are drawn where everyone is given the same.
+MASK_SEED = 6
 
 
 class Workload(NamedTuple):
@@ -30,16 +33,25 @@ class Workload(NamedTuple):
     book: bool = False  # the book's call on its list of pairs, with its evaluation and its printed lines
     products: bool = False  # large enough that the matrix products should be most of the time
     point: int = 0  # where a curve has this network: its batch size or width
+    dropout: float = 0.0  # the share of the hidden units that a mini-batch leaves out
+    weighted: bool = False  # whether each example counts as many times as `sample_weights` says
+    plain: str = ""  # the workload that is the same but for plain gradient descent, without dropout and weights
 
     @property
     def title(self) -> str:
-        step = "Adam" if self.optimizer == "adam" else "SGD"
-        decay = f", λ={self.lmbda:g}" if self.lmbda else ""
         return (
             f"[{', '.join(map(str, self.sizes))}], batches of {self.batch_size}, {self.hidden}"
             f"{f' and {self.output}' if self.output != self.hidden else ''}, {self.cost.replace('_', '-')}, "
-            f"{step}{decay}"
+            f"{', '.join(self.step)}"
         )
+
+    @property
+    def step(self) -> list[str]:
+        """How parameters move, the optimizer first."""
+        more = [f"λ={self.lmbda:g}"] if self.lmbda else []
+        more += [f"dropout {self.dropout:g}"] if self.dropout else []
+        more += ["sample weights"] if self.weighted else []
+        return ["Adam" if self.optimizer == "adam" else "SGD", *more]
 
     @property
     def batches(self) -> int:
@@ -53,6 +65,20 @@ WORKLOADS = {
     workload.name: workload
     for workload in (
         Workload("S1", (784, 30, 10), 10, eta=3.0),
+        # Not from the book's weights of variance 1: they saturate sigmoids, σ'(z) = a(1 - a) then has few digits in
+        # float32, and Adam, which divides by the size of a gradient, moves by 1.3e-3 of its way on them.
+        Workload("A1", (784, 30, 10), 10, optimizer="adam", eta=1e-3, initializer="scaled", plain="S1"),
+        Workload(
+            "R1",
+            (784, 30, 10),
+            10,
+            optimizer="adam",
+            eta=1e-3,
+            initializer="scaled",
+            dropout=0.5,
+            weighted=True,
+            plain="S1",
+        ),
         Workload("S2", (784, 100, 10), 10, cost="cross_entropy", lmbda=5.0, initializer="scaled"),
         Workload("S3", (784, 30, 10), 1),
         # Gaussian rows are long (|x|² = 784): with the book's weights of variance 1 every sigmoid would be saturated.
@@ -139,6 +165,18 @@ def like_mnist(n: int) -> Data:
         z -= np.quantile(z, 1 - DENSITY, axis=1, keepdims=True)
         X[first : first + 1000] = np.floor(256 * np.clip(z / 3, 0, 255 / 256)) / 256
     return Data(X, labels.astype(np.int64), f"synthetic, {100 * np.count_nonzero(X) / X.size:.0f} % dense")
+
+
+def sample_weights(n: int) -> np.ndarray:
+    """(n,): how many times each example counts, 0.5 to 1.5; the same for the first n of any number of examples."""
+    return np.random.default_rng(7).uniform(0.5, 1.5, n)
+
+
+def masks(workload: Workload, dtype: np.dtype, first: int, count: int) -> list[np.ndarray]:
+    """(count, m, n_l) for each hidden layer: what dropout multiplies in mini-batches first, first + 1, … of a run."""
+    given, m = Regularization(dropout=workload.dropout, seed=MASK_SEED), workload.batch_size
+    steps = [dropout.masks(given, step, m, workload.sizes, np.dtype(dtype)) for step in range(first, first + count)]
+    return [np.array([step[l] for step in steps]) for l in range(2, len(workload.sizes))]
 
 
 def initial_theta(workload: Workload) -> np.ndarray:

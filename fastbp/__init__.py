@@ -12,6 +12,7 @@ _HOMES = {
     "sigmoid": "activations",
     "sigmoid_prime": "activations",
     "SGD": "optimizers",
+    "SGDW": "optimizers",
     "Adagrad": "optimizers",
     "Adam": "optimizers",
     "AdamW": "optimizers",
@@ -72,6 +73,7 @@ if TYPE_CHECKING:
     from fastbp.network import Network as Network
     from fastbp.network import load as load
     from fastbp.optimizers import SGD as SGD
+    from fastbp.optimizers import SGDW as SGDW
     from fastbp.optimizers import Adagrad as Adagrad
     from fastbp.optimizers import Adam as Adam
     from fastbp.optimizers import AdamW as AdamW

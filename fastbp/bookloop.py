@@ -4,17 +4,19 @@ Both of the book's programs run it. They differ in the step, for network2 lets t
 at after each epoch, which is a `Monitor`.
 """
 
+import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, MutableSequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastbp import data, parameters
 from fastbp.engines import Engine
-from fastbp.errors import DivergenceError
+from fastbp.errors import DivergenceError, divergence_advice
 from fastbp.order import Order
 from fastbp.pairs import LabelledPairs, StackedPairs, count_correct, recall
-from fastbp.training import Trainer, divergence_advice
+from fastbp.training import Trainer
 
 if TYPE_CHECKING:
     from fastbp.network import Network
@@ -76,6 +78,28 @@ def take_tests(network: "Network", tests: list, engine: Engine, name: str) -> La
     return judged
 
 
+@contextlib.contextmanager
+def listed(training_data: Any) -> Iterator[list]:
+    """The training data as a list; an array of pairs, or whatever else can be shuffled in place, follows its order."""
+    pairs = data.as_list(training_data, "training_data")
+    if pairs is training_data:
+        yield pairs
+        return
+    before = list(pairs)
+    try:
+        yield pairs
+    finally:
+        place = {id(pair): i for i, pair in enumerate(before)}
+        order = [place.get(id(pair), -1) for pair in pairs]
+        if len(order) != len(before) or -1 in order:
+            pass  # a shuffle of the user's own that did not permute, and was refused
+        elif isinstance(training_data, np.ndarray) and training_data.flags.writeable:
+            training_data[...] = training_data[order]
+        elif isinstance(training_data, MutableSequence):
+            for i, pair in enumerate(pairs):
+                training_data[i] = pair
+
+
 def run(
     network: "Network",
     pairs: list,
@@ -121,7 +145,7 @@ def _run_by_methods(
                 update(pairs[start : start + batch_size])
             except DivergenceError as error:
                 raise DivergenceError(epoch, batch, error.advice) from None
-            if not all_finite(*network.biases, *network.weights):
+            if not parameters.all_finite(*network.biases, *network.weights):
                 network.biases, network.weights = before  # whole, unless the user's own step changed them in place
                 raise DivergenceError(epoch, batch, divergence_advice(eta))
         if monitor.by_methods(epoch):
@@ -131,38 +155,57 @@ def _run_by_methods(
 def _run_by_engine(
     network: "Network", pairs: list, epochs: int, batch_size: int, eta: float, decay: float, monitor: Monitor
 ) -> None:
+    by_methods = network._is_custom(*monitor.methods)
     training, rows = recall(network._training, StackedPairs, pairs, network.architecture, "training_data")
     name = network._choose_engine(training.examples, batch_size)
-    training.suit(name, network.architecture)
-    engine = network._start_engine(training.examples, batch_size, name)
-    by_methods = network._is_custom(*monitor.methods)
-    if not by_methods:
-        monitor.prepare(engine, training)
-    network._training = training
-    trainer = Trainer(engine, min(batch_size, len(pairs)), decay)
-    order = Order(network._shuffle, pairs, training.pairs, rows, compiled=engine.name == "fused")
-    published = False
+
+    def start() -> tuple[Engine, Trainer, Order]:
+        """From the network's parameters, on the pairs as they are stacked and in the order they stand in."""
+        training.suit(name, network.architecture)
+        engine = network._start_engine(training.examples, batch_size, name)
+        if not by_methods:
+            monitor.prepare(engine, training)
+        network._training = training
+        order = Order(network._shuffle, pairs, training.pairs, rows, compiled=engine.name == "fused")
+        return engine, Trainer(engine, min(batch_size, len(training.examples)), decay), order
+
+    engine, trainer, order = start()
+    covered = -(-len(pairs) // batch_size) * batch_size  # the book cuts mini-batches by the first length of the list
+
+    def look_again(known: np.ndarray) -> bool:
+        """After code of the user's own, which may edit the list and its arrays: start anew if it has done so."""
+        nonlocal training, rows, engine, trainer, order
+        now, rows = recall(training, StackedPairs, pairs, network.architecture, "training_data")
+        if now is training and np.array_equal(rows, known):
+            return False
+        training = now
+        if not published:
+            network._publish(engine)
+        engine, trainer, order = start()
+        return True
+
+    # whether the network holds the engine's parameters, and the list is in the order of the epoch
+    published = ordered = False
     try:
         for epoch in range(epochs):
             rows = order.next(visible=by_methods)
-            published = False
-            trainer.run_epoch(epoch, rows, eta)
+            published, ordered = False, by_methods
+            if not order.by_index:
+                look_again(rows)
+            trainer.run_epoch(epoch, rows[:covered], eta)
             if by_methods:
                 published = True
                 network._publish(engine)
                 done = monitor.by_methods(epoch)
-                network._take_up(engine)
-            else:
-                done = monitor.by_engine(epoch, engine)
-            if done:
+                if done or epoch + 1 == epochs:
+                    break
+                if not look_again(order.rows):
+                    network._take_up(engine)
+            elif monitor.by_engine(epoch, engine):
                 break
     finally:  # after an interrupt or a divergence too: what was learned, and the list as far as it was shuffled
         if not published:
             network._publish(engine)
-        order.apply()
-        training.left_as(pairs, order.rows)
-
-
-def all_finite(*arrays: Any) -> bool:
-    """True unless one of the arrays of numbers holds NaN or infinity."""
-    return all(np.isfinite(a).all() for a in arrays if isinstance(a, np.ndarray) and a.dtype.kind == "f")
+        if not ordered:
+            order.apply()
+            training.left_as(pairs, order.rows)

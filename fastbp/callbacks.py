@@ -83,24 +83,26 @@ class JSONLog(_Log):
 class CSVLog(_Log):
     """Writes each epoch's record as one line of CSV below a line with the names of the columns, those of the first.
 
-    append=False begins with an empty file; append=True goes on below what is there, whose columns must be the same.
-    Raises OSError before any training if the file cannot be written, ValueError for a record with other columns.
+    A record without one of them leaves its place empty. append=False begins with an empty file; append=True goes on
+    below what is there. Raises OSError before any training if the file cannot be written, ValueError for a record with
+    a column that the file does not have.
     """
 
     def _lines(self, record: dict[str, Any], is_empty: bool) -> str:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
+        columns = list(record)
         if is_empty:
-            writer.writerow(record)
+            writer.writerow(columns)
         else:
             with open(self.path, encoding="utf-8", newline="") as file:
                 columns = next(csv.reader(file), [])
-            if columns != list(record):
+            if not set(record) <= set(columns):
                 raise ValueError(
                     f"{self.path} has the columns {', '.join(columns)}, but this epoch's record has "
-                    f"{', '.join(record)}; log to another file"
+                    f"{', '.join(record)}; log to another file, or add to each record from the first epoch on"
                 )
-        writer.writerow(record.values())
+        writer.writerow([record.get(name, "") for name in columns])
         return text.getvalue()
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 import fastbp
-from fastbp import choices, lessons, replaying, reports, sources
+from fastbp import choices, lessons, replaying, reports, safefile, sources
 from fastbp.architecture import Architecture
 from fastbp.checkpoint import Checkpoint
 from fastbp.choices import NetworkOptions
@@ -196,6 +196,8 @@ def _check_destinations(data: DataOptions, options: TrainOptions) -> None:
             twin = next((other for other in paths if other != name and paths[other] == path), None)
             if twin is not None:
                 raise ValueError(f"{name} and {twin} both name {path}; choose another name for one of them")
+    if options.save is not None:
+        safefile.check(options.save)
     if options.resume is not None and not options.resume.exists():
         raise ValueError(f"there is no file {options.resume}; a checkpoint comes from --checkpoint {options.resume}")
     if options.plot is not None:
@@ -214,6 +216,8 @@ def check_destination(option: str, path: Path, *inputs: Path) -> None:
         raise ValueError(f"{option} {path}: there is no folder {path.parent}; make it first")
     if not os.access(path.parent, os.W_OK):
         raise ValueError(f"{option} {path}: you may not write in the folder {path.parent}; choose another")
+    if path.exists() and not os.access(path, os.W_OK):
+        raise ValueError(f"{option} {path} is write-protected; choose another name, or change its permissions")
 
 
 def _teller(network: Network, lesson: Lesson, options: TrainOptions) -> reports.Teller:

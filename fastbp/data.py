@@ -239,8 +239,8 @@ def as_targets(y: Any, n: int, architecture: Architecture, name: str = "y", clas
     - (n, n_L) numbers: one-hot rows (each a single 1) are labels 0 … n_L-1; any others are real targets.
     - (n,) whole numbers or bools: labels 0 … n_L-1. With one output: labels 0 and 1 if the output is a sigmoid,
       else real targets.
-    - (n,) strings, or bytes in UTF-8: labels; the classes are the sorted distinct strings, exactly n_L of them (two,
-      with one output).
+    - (n,) or (n, 1) strings, or bytes in UTF-8: labels; the classes are the sorted distinct strings, exactly n_L of
+      them (two, with one output).
     - (n,) or (n, 1) real numbers: real targets of one output.
 
     `classes` are those an earlier fit found, for validation data. Raises ValueError or TypeError, saying which row.
@@ -252,6 +252,8 @@ def as_targets(y: Any, n: int, architecture: Architecture, name: str = "y", clas
     array = _plain_strings(array, name)
     named = classes is not None and classes.dtype.kind == "U"
     if array.dtype.kind == "U":
+        if array.ndim == 2 and array.shape[1] == 1:  # a frame of one column
+            array = array[:, 0]
         if classes is not None and not named:
             shown = reprlib.repr(classes.tolist())
             raise ValueError(f"{name} holds strings, but the network's labels are the numbers {shown}; give those")

@@ -3,6 +3,7 @@
 Everything here is plain NumPy on one batch, and changes nothing in the network. Layers are numbered as in the book.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from fastbp import data, parameters
 from fastbp.architecture import Architecture
-from fastbp.engines import matrix
+from fastbp.engines import matrix, reference
 
 if TYPE_CHECKING:
     from fastbp.network import Network
@@ -79,22 +80,37 @@ class GradientCheck:
 
 
 def check_gradients(
-    network: "Network", X: Any, y: Any, *, tolerance: float = 1e-6, most: int = 500, step: float = 6e-6
+    network: "Network",
+    X: Any,
+    y: Any,
+    *,
+    cost: Callable[[np.ndarray, np.ndarray], Any] | None = None,
+    tolerance: float = 1e-6,
+    most: int = 500,
+    step: float = 6e-6,
 ) -> GradientCheck:
     """Compare the gradient of the cost by BP1 to BP4 with central differences of the cost; no parameter is changed.
 
-    The question it answers is whether an activation of your own and its derivative belong together (and whether ours
-    do). The cost is the mean over the rows of X, (m, n_1), with targets y as in `fit`. For each weight matrix and bias
+    The question it answers is whether an activation or a cost of your own and its derivative belong together (and
+    whether ours do). The cost is the mean over the rows of X, (m, n_1), with targets y as in `fit`. A network with a
+    cost_derivative(a, y) of its own knows no cost: give it as cost(a, y), a number for the columns a and y, (n_L, 1),
+    of one example. A cost of network2, with fn and delta, needs nothing more. For each weight matrix and bias
     vector at most `most` entries are looked at, spread evenly: (C(θ + h) - C(θ - h))/2h with h = step · max(1, |θ|),
     whose error is of order h². All of it is computed in float64, whatever the network's dtype. At a kink (relu at 0)
     the two differ by right.
 
-    Raises ValueError for data that do not fit; TypeError for a network with a cost_derivative of its own, which names
-    no cost whose differences could be taken.
+    Raises ValueError for data that do not fit; TypeError for a cost_derivative of your own without its cost, or a cost
+    that the network does not descend.
     """
-    if network._overrides("cost_derivative"):
+    own_derivative = network._overrides("cost_derivative")
+    if own_derivative and cost is None:
         raise TypeError(
-            "this network has a cost_derivative of its own, and no cost to take differences of; compare with your cost"
+            "this network has a cost_derivative of its own, and no cost to take differences of; give it: cost=f, with "
+            "f(a, y) the cost of one example, whose output and target are the columns a and y"
+        )
+    if cost is not None and not own_derivative:
+        raise TypeError(
+            f"cost= belongs to a cost_derivative of your own; this one has the cost {network.architecture.cost.name!r}"
         )
     built, X, Y = _batch(network, X, y)
     built = replace(built, dtype=np.dtype(np.float64))
@@ -102,11 +118,16 @@ def check_gradients(
     theta = parameters.flatten(built.sizes, network.biases, network.weights, built.dtype)
     biases, weights = parameters.views(built.sizes, theta)
 
-    def cost() -> float:
+    def mean_cost() -> float:
         Z, A = matrix.feedforward(built, biases, weights, X)
-        return float(np.mean(built.cost.value(Z[-1], A[-1], Y)))
+        if cost is None:
+            return float(np.mean(built.cost.value(Z[-1], A[-1], Y)))
+        return float(np.mean([np.asarray(cost(a, y)).item() for a, y in _columns(A[-1], Y)]))
 
-    nabla_b, nabla_w = matrix.backprop(built, biases, weights, X, Y)
+    if cost is None:
+        nabla_b, nabla_w = matrix.backprop(built, biases, weights, X, Y)
+    else:
+        nabla_b, nabla_w = _sum_by_own_derivative(network, built, biases, weights, X, Y)
     checks = []
     for l in range(2, len(built.sizes) + 1):
         for what, values, nabla in (("w", weights[l - 2], nabla_w[l - 2]), ("b", biases[l - 2], nabla_b[l - 2])):
@@ -116,9 +137,9 @@ def check_gradients(
             for i, at in enumerate(chosen):
                 held, h = flat[at], step * max(1.0, abs(flat[at]))
                 flat[at] = held + h
-                above, high = cost(), flat[at]
+                above, high = mean_cost(), flat[at]
                 flat[at] = held - h
-                below, low = cost(), flat[at]
+                below, low = mean_cost(), flat[at]
                 flat[at] = held
                 found[i] = (above - below) / (high - low)
             difference = np.abs(exact[chosen] - found)
@@ -132,6 +153,23 @@ def check_gradients(
                 )
             )  # fmt: skip
     return GradientCheck(tuple(checks), tolerance)
+
+
+def _columns(*matrices: np.ndarray) -> Any:
+    """The rows of matrices as columns (n, 1), an example at a time."""
+    return zip(*(rows[:, :, np.newaxis] for rows in matrices), strict=True)
+
+
+def _sum_by_own_derivative(
+    network: "Network", built: Architecture, biases: list, weights: list, X: np.ndarray, Y: np.ndarray
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """(nabla_b, nabla_w), summed over the rows, by the network's own cost_derivative."""
+    nabla_b, nabla_w = [np.zeros_like(b) for b in biases], [np.zeros_like(w) for w in weights]
+    for x, y in _columns(X, Y):
+        delta_b, delta_w = reference.backprop(built, biases, weights, x, y, network.cost_derivative)
+        for total, part in zip((*nabla_b, *nabla_w), (*delta_b, *delta_w), strict=True):
+            total += part
+    return nabla_b, nabla_w
 
 
 # ------------------------------------------------------------------------------------------------------------

@@ -36,3 +36,7 @@ class DivergenceError(FastbpError, ArithmeticError):
 
     def __reduce__(self) -> tuple[type["DivergenceError"], tuple[int | None, int | None, str]]:
         return type(self), (self.epoch, self.batch, self.advice)
+
+
+def divergence_advice(eta: float) -> str:
+    return f"Try a smaller step size than eta={eta:g}, or scale the inputs."

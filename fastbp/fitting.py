@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastbp import checks, data, engines, progress, splits, targets
+from fastbp import checks, data, progress, splits, targets
 from fastbp.history import History
 from fastbp.improvement import check_recorded
 from fastbp.judging import Judge, Layers, Validation
 from fastbp.lbfgs import LBFGS, FullBatchRun, Objective
-from fastbp.optimizers import SGD, Optimizer
+from fastbp.optimizers import PLAIN, SGD, Optimizer
 from fastbp.order import Order
 from fastbp.regularization import Regularization
 from fastbp.run import Run
@@ -134,7 +134,7 @@ def fit(network: "Network", X: Any, y: Any, options: Options) -> History:
     with progress.reporting(options.epochs, n, options.verbose, by_label) as report:
         smoothed = targets.smoothed(examples, classes, built, options.label_smoothing)
         name = None if keeper is None else keeper.engine_for(network)
-        step = engines.PLAIN if isinstance(rule, LBFGS) else rule
+        step = PLAIN if isinstance(rule, LBFGS) else rule
         if isinstance(rule, LBFGS):
             name, batch_size = _beside_lbfgs(network), 1
         draws = keeper is None or not keeper.is_resuming  # else the seed of dropout is in the checkpoint

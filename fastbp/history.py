@@ -41,20 +41,18 @@ class History:
     best_epoch: int | None = None
 
     def __getitem__(self, name: str) -> list[Any]:
-        """One column, an entry an epoch; KeyError lists the columns there are."""
-        if not self.epochs:
-            return []
-        if name not in self.epochs[0]:
-            raise KeyError(f"{name!r} was not recorded; recorded are {', '.join(self.epochs[0])}")
-        return [record[name] for record in self.epochs]
+        """One column, an entry an epoch, None for an epoch without it; KeyError lists the columns there are."""
+        if self.epochs and name not in self.columns:
+            raise KeyError(f"{name!r} was not recorded; recorded are {', '.join(self.columns)}")
+        return [record.get(name) for record in self.epochs]
 
     def __len__(self) -> int:
         return len(self.epochs)
 
     @property
     def columns(self) -> list[str]:
-        """The names of what was recorded."""
-        return list(self.epochs[0]) if self.epochs else []
+        """The names of what was recorded, in some epoch at least: a callback need not add to each."""
+        return list(dict.fromkeys(name for record in self.epochs for name in record))
 
     def state(self) -> dict[str, Any]:
         """The records so far, a copy."""
@@ -66,7 +64,7 @@ class History:
         self.ended, self.best_epoch = state["ended"], state["best_epoch"]
 
     def to_csv(self, path: str | Path) -> None:
-        """Write a line an epoch, below a line with the names of the columns."""
+        """Write a line an epoch, below a line with the names of the columns; empty where an epoch has no entry."""
         with open(path, "w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, self.columns, lineterminator="\n")
             writer.writeheader()

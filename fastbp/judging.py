@@ -50,7 +50,7 @@ class Judge:
         regularisation. It is infinite where the numbers are too large for the dtype.
         """
         Z = Z if self.rows is None else Z[self.rows]
-        with np.errstate(over="ignore", invalid="ignore"):
+        with np.errstate(over="ignore", invalid="ignore", under="ignore"):
             A = self.architecture.f(len(self.architecture.sizes), Z)
             costs = self.architecture.cost.value(Z, A, self.Y)
             if self.weights is not None:

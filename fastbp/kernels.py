@@ -16,6 +16,11 @@ block (`mine`): some of the panels, so that a weight is read and changed by one 
 are too few panels. Between layers they wait for each other. Nobody adds up what another has begun: the bits do not
 depend on the number of threads.
 
+Halves. Where layer 1 is nearly all of the work and a mini-batch takes microseconds, two threads share that layer alone:
+each has half of the inputs, and the rows of W¹ that belong to them, and does everything above for itself, with
+parameters and buffers of its own. They meet once in a mini-batch, to add up what the two halves give to Z¹. One thread
+alone adds up the same two halves.
+
 Layers count from 0 here (0 is the input). `shape.layers` is a table of integers: row l, columns SIZE, PADDED, ….
 """
 
@@ -113,6 +118,7 @@ class Shape(NamedTuple):
     changed: np.ndarray  # (·, 3): layer, unit and code of each neuron with an activation of its own
     cost: int
     panel: int  # the units of a panel, PANEL
+    middle: int  # the inputs of the first half
     zeros_at: int  # where the work space has a panel of zeros
     spare_at: int  # where it has room for three columns for each changed neuron
 
@@ -139,14 +145,18 @@ class Rules(NamedTuple):
 
 
 class Data(NamedTuple):
-    """Examples as rows, dense (`dense`, flat) or compressed (`indptr`, `indices`, `values`); the other is empty.
+    """Examples as rows, dense (`dense`, flat) or compressed; the other is empty.
 
-    Targets are rows of numbers (`targets`, flat) or one label each (`labels`); the other is empty. `weights` say how
-    many times each example counts; empty for once.
+    Entries begins[i] … ends[i] - 1 of `indices` and `values` are compressed row i, and from middles[i] on those of the
+    second half of the inputs; `middles` is empty if nobody asks for halves. Targets are rows of numbers (`targets`,
+    flat) or one label each (`labels`); the other is empty. `weights` say how many times each example counts; empty for
+    once.
     """
 
     dense: np.ndarray
-    indptr: np.ndarray
+    begins: np.ndarray
+    middles: np.ndarray
+    ends: np.ndarray
     indices: np.ndarray
     values: np.ndarray
     targets: np.ndarray
@@ -400,14 +410,15 @@ def _vector_update_panel(typingctx, c, c_at, a, a_at, a_jump, b, b_at, keep, row
 
 
 def _plain_gather_panel(
-    z: np.ndarray, z_at: int, w: np.ndarray, w_at: int, indptr: np.ndarray, indices: np.ndarray, values: np.ndarray,
-    rows: np.ndarray, first: int, last: int, vectors: int, scale: Any, bias: np.ndarray, bias_at: int,
+    z: np.ndarray, z_at: int, w: np.ndarray, w_at: int, begins: np.ndarray, ends: np.ndarray, indices: np.ndarray,
+    values: np.ndarray, rows: np.ndarray, first: int, last: int, vectors: int, scale: Any, bias: np.ndarray,
+    bias_at: int,
 ) -> None:  # fmt: skip
     n = VECTOR_BYTES // z.itemsize
     panel, used = 2 * n, vectors * n
     for i in range(first, last):
         total = np.zeros(used, z.dtype)
-        for t in range(indptr[rows[i]], indptr[rows[i] + 1]):
+        for t in range(begins[rows[i]], ends[rows[i]]):
             at = w_at + int(indices[t]) * panel
             total += values[t] * w[at : at + used]
         z[z_at + i * panel : z_at + i * panel + used] = scale * total + bias[bias_at : bias_at + used]
@@ -415,17 +426,17 @@ def _plain_gather_panel(
 
 @vector_code(_plain_gather_panel)
 def _vector_gather_panel(
-    typingctx, z, z_at, w, w_at, indptr, indices, values, rows, first, last, vectors, scale, bias, bias_at
+    typingctx, z, z_at, w, w_at, begins, ends, indices, values, rows, first, last, vectors, scale, bias, bias_at
 ):
     i = types.intp
-    signature = types.void(z, i, w, i, indptr, indices, values, rows, i, i, i, z.dtype, bias, i)
+    signature = types.void(z, i, w, i, begins, ends, indices, values, rows, i, i, i, z.dtype, bias, i)
 
     def codegen(context, builder, signature, args):
-        z, z_at, w, w_at, indptr, indices, values, rows, first, last, vectors, scale, bias, bias_at = args
+        z, z_at, w, w_at, begins, ends, indices, values, rows, first, last, vectors, scale, bias, bias_at = args
         e = _Emitter(context, builder, signature.args[0].dtype)
         z, w = e.pointer(signature.args[0], z, z_at), e.pointer(signature.args[2], w, w_at)
-        compressed = e.compressed(signature.args[4:8], (indptr, indices, values, rows))
-        bias, scale = e.pointer(signature.args[12], bias, bias_at), e.broadcast(scale)
+        compressed = e.compressed(signature.args[4:9], (begins, ends, indices, values, rows))
+        bias, scale = e.pointer(signature.args[13], bias, bias_at), e.broadcast(scale)
 
         def panel(width: int) -> None:
             with e.loop(first, last) as i:
@@ -453,29 +464,29 @@ def _vector_gather_panel(
 
 
 def _plain_scatter_panel(
-    w: np.ndarray, w_at: int, d: np.ndarray, d_at: int, indptr: np.ndarray, indices: np.ndarray, values: np.ndarray,
-    rows: np.ndarray, vectors: int, factor: Any,
+    w: np.ndarray, w_at: int, d: np.ndarray, d_at: int, begins: np.ndarray, ends: np.ndarray, indices: np.ndarray,
+    values: np.ndarray, rows: np.ndarray, vectors: int, factor: Any,
 ) -> None:  # fmt: skip
     n = VECTOR_BYTES // w.itemsize
     panel, used = 2 * n, vectors * n
     for i in range(rows.size):
         row = factor * d[d_at + i * panel : d_at + i * panel + used]
-        for t in range(indptr[rows[i]], indptr[rows[i] + 1]):
+        for t in range(begins[rows[i]], ends[rows[i]]):
             at = w_at + int(indices[t]) * panel
             w[at : at + used] += values[t] * row
 
 
 @vector_code(_plain_scatter_panel)
-def _vector_scatter_panel(typingctx, w, w_at, d, d_at, indptr, indices, values, rows, vectors, factor):
+def _vector_scatter_panel(typingctx, w, w_at, d, d_at, begins, ends, indices, values, rows, vectors, factor):
     i = types.intp
-    signature = types.void(w, i, d, i, indptr, indices, values, rows, i, w.dtype)
+    signature = types.void(w, i, d, i, begins, ends, indices, values, rows, i, w.dtype)
 
     def codegen(context, builder, signature, args):
-        w, w_at, d, d_at, indptr, indices, values, rows, vectors, factor = args
+        w, w_at, d, d_at, begins, ends, indices, values, rows, vectors, factor = args
         e = _Emitter(context, builder, signature.args[0].dtype)
         w, d = e.pointer(signature.args[0], w, w_at), e.pointer(signature.args[2], d, d_at)
-        m = context.make_array(signature.args[7])(context, builder, rows).nitems
-        compressed = e.compressed(signature.args[4:8], (indptr, indices, values, rows))
+        m = context.make_array(signature.args[8])(context, builder, rows).nitems
+        compressed = e.compressed(signature.args[4:9], (begins, ends, indices, values, rows))
         factor = e.broadcast(factor)
 
         def panel(width: int) -> None:
@@ -576,6 +587,36 @@ def _vector_sum_rows(typingctx, y, y_at, keep, d, d_at, rows, vectors):
     return signature, codegen
 
 
+def _plain_add_halves(
+    z: np.ndarray, z_at: int, halves: np.ndarray, x_at: int, y_at: int, bias: np.ndarray, bias_at: int, rows: int
+) -> None:
+    panel = 2 * VECTOR_BYTES // z.itemsize
+    for i in range(0, rows * panel, panel):
+        x, y = halves[x_at + i : x_at + i + panel], halves[y_at + i : y_at + i + panel]
+        z[z_at + i : z_at + i + panel] = x + y + bias[bias_at : bias_at + panel]
+
+
+@vector_code(_plain_add_halves)
+def _vector_add_halves(typingctx, z, z_at, halves, x_at, y_at, bias, bias_at, rows):
+    i = types.intp
+    signature = types.void(z, i, halves, i, i, bias, i, i)
+
+    def codegen(context, builder, signature, args):
+        z, z_at, halves, x_at, y_at, bias, bias_at, rows = args
+        e = _Emitter(context, builder, signature.args[0].dtype)
+        z, x = e.pointer(signature.args[0], z, z_at), e.pointer(signature.args[2], halves, x_at)
+        y, bias = e.pointer(signature.args[2], halves, y_at), e.pointer(signature.args[5], bias, bias_at)
+        row = [e.load(e.at(bias, v * e.lanes)) for v in range(2)]
+        with e.loop(e.integer(0), rows) as i:
+            for v, b in enumerate(row):
+                at = e.plus(e.times(i, e.panel), v * e.lanes)
+                both = builder.fadd(e.load(e.at(x, at)), e.load(e.at(y, at)))
+                e.store(builder.fadd(both, b), e.at(z, at))
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
 def _plain_dot_rows(
     c: np.ndarray, c_at: int, d: np.ndarray, d_at: int, d_jump: int, w: np.ndarray, w_at: int, w_jump: int,
     rows: int, panels: int,
@@ -620,25 +661,27 @@ def _vector_dot_rows(typingctx, c, c_at, d, d_at, d_jump, w, w_at, w_jump, rows,
 
 
 def _plain_spread_rows(
-    a: np.ndarray, a_at: int, a_jump: int, x: np.ndarray, n: int, rows: np.ndarray, first: int, last: int
-) -> None:
+    a: np.ndarray, a_at: int, a_jump: int, x: np.ndarray, x_at: int, x_jump: int, n: int, rows: np.ndarray,
+    first: int, last: int,
+) -> None:  # fmt: skip
     panel = 2 * VECTOR_BYTES // a.itemsize
     for i in range(first, last):
+        row = x[x_at + rows[i] * x_jump : x_at + rows[i] * x_jump + n]
         for at in range(0, n, panel):
             width, to = min(panel, n - at), a_at + at // panel * a_jump + i * panel
-            a[to : to + width] = x[rows[i] * n + at : rows[i] * n + at + width]
+            a[to : to + width] = row[at : at + width]
 
 
 @vector_code(_plain_spread_rows)
-def _vector_spread_rows(typingctx, a, a_at, a_jump, x, n, rows, first, last):
+def _vector_spread_rows(typingctx, a, a_at, a_jump, x, x_at, x_jump, n, rows, first, last):
     i = types.intp
-    signature = types.void(a, i, i, x, i, rows, i, i)
+    signature = types.void(a, i, i, x, i, i, i, rows, i, i)
 
     def codegen(context, builder, signature, args):
-        a, a_at, a_jump, x, n, rows, first, last = args
+        a, a_at, a_jump, x, x_at, x_jump, n, rows, first, last = args
         e = _Emitter(context, builder, signature.args[0].dtype)
-        a, x = e.pointer(signature.args[0], a, a_at), e.pointer(signature.args[3], x)
-        rows = e.pointer(signature.args[5], rows)
+        a, x = e.pointer(signature.args[0], a, a_at), e.pointer(signature.args[3], x, x_at)
+        rows = e.pointer(signature.args[7], rows)
 
         def move(source: Any, target: Any, width: int) -> None:
             if width == 1:
@@ -647,7 +690,7 @@ def _vector_spread_rows(typingctx, a, a_at, a_jump, x, n, rows, first, last):
                 e.store(e.load(e.at(source, v * e.lanes)), e.at(target, v * e.lanes))
 
         with e.loop(first, last) as i:
-            x_i = e.at(x, e.times(builder.load(e.at(rows, i)), n))
+            x_i = e.at(x, e.times(builder.load(e.at(rows, i)), x_jump))
             a_i = e.at(a, e.times(i, e.panel))
             whole = builder.sdiv(n, e.integer(e.panel))
             with e.loop(e.integer(0), whole) as g:
@@ -663,8 +706,9 @@ def _vector_spread_rows(typingctx, a, a_at, a_jump, x, n, rows, first, last):
 class _EmitterOfRows:
     """Emits code that visits the entries of compressed rows."""
 
-    def __init__(self, e: _Emitter, indptr: Any, indices: Any, values: Any, rows: Any) -> None:
-        self.e, self.indptr, self.indices, self.values, self.rows = e, indptr, indices, values, rows
+    def __init__(self, e: _Emitter, begins: Any, ends: Any, indices: Any, values: Any, rows: Any) -> None:
+        self.e, self.begins, self.ends = e, begins, ends
+        self.indices, self.values, self.rows = indices, values, rows
 
     def entry(self, t: Any) -> tuple[Any, Any]:
         """(the input's number, its value in every lane) of entry t."""
@@ -675,7 +719,7 @@ class _EmitterOfRows:
         """emit(t, which) for the entries t of the row that `rows` has at i, in their order; which = 0 … 3 in turn."""
         e, builder = self.e, self.e.builder
         row = builder.load(e.at(self.rows, i))
-        first, last = (builder.load(e.at(self.indptr, e.plus(row, one))) for one in (0, 1))
+        first, last = builder.load(e.at(self.begins, row)), builder.load(e.at(self.ends, row))
         fours = builder.sdiv(builder.sub(last, first), e.integer(4))
         with e.loop(e.integer(0), fours) as four:
             for which in range(4):
@@ -795,7 +839,7 @@ def _part_of_caller(typingctx):
     return types.void(), codegen
 
 
-def _plain_wait(sync: np.ndarray, threads: int) -> None:
+def _plain_wait(sync: np.ndarray, me: int, threads: int) -> None:
     raise RuntimeError("with the JIT off there is one thread")
 
 
@@ -804,48 +848,45 @@ _PATIENCE = 1024
 
 
 @vector_code(_plain_wait)
-def _vector_wait(typingctx, sync, threads):
+def _vector_wait(typingctx, sync, me, threads):
     """Wait until all threads are here, by looking again and again.
 
-    `sync`, (24,) integers, each of the three in a cache line of its own: who has come, how often all had come, and
-    whether someone never will (then nobody waits).
+    `sync`, (8 + 8·threads,) integers, each that counts in a cache line of its own: whether somebody never will come
+    (then nobody waits), and how often each thread was here.
     """
 
     def codegen(context, builder, signature, args):
         e = _Emitter(context, builder, types.float64)
-        sync = e.pointer(signature.args[0], args[0])
-        come, rounds, broken = (e.at(sync, 8 * k) for k in range(3))
-        before = builder.load_atomic(rounds, "acquire", 8)
-        others = builder.atomic_rmw("add", come, e.integer(1), "acq_rel")
-        last = builder.icmp_signed("==", others, builder.sub(args[1], e.integer(1)))
-        with builder.if_else(last) as (is_last, is_not):
-            with is_last:
-                builder.store_atomic(e.integer(0), come, "monotonic", 8)
-                builder.store_atomic(e.plus(before, 1), rounds, "release", 8)
-            with is_not:
-                look, again, give_way, after = (
-                    builder.append_basic_block(f"wait_{part}") for part in ("look", "again", "give_way", "after")
-                )
-                looks = e.variable(e.integer(0))
-                builder.branch(look)
-                builder.position_at_end(look)
-                same = builder.icmp_signed("==", builder.load_atomic(rounds, "acquire", 8), before)
-                whole = builder.icmp_signed("==", builder.load_atomic(broken, "monotonic", 8), e.integer(0))
-                builder.cbranch(builder.and_(same, whole), again, after)
-                builder.position_at_end(again)
-                builder.store(e.plus(builder.load(looks), 1), looks)
-                _breathe(builder)
-                tired = builder.srem(builder.load(looks), e.integer(_PATIENCE))
-                builder.cbranch(builder.icmp_signed("==", tired, e.integer(0)), give_way, look)
-                builder.position_at_end(give_way)
-                if sys.platform != "win32":
-                    kind = ir.FunctionType(ir.IntType(32), [])
-                    builder.call(cgutils.get_or_insert_function(builder.module, kind, "sched_yield"), [])
-                builder.branch(look)
-                builder.position_at_end(after)
+        broken, me, threads = e.pointer(signature.args[0], args[0]), args[1], args[2]
+        visits = e.at(broken, 8)
+        my_visits = e.at(visits, e.times(me, 8))
+        this_time = e.plus(builder.load(my_visits), 1)
+        builder.store_atomic(this_time, my_visits, "release", 8)
+        looks = e.variable(e.integer(0))
+        with e.loop(e.integer(0), threads) as other:
+            look, again, give_way, after = (
+                builder.append_basic_block(f"wait_{part}") for part in ("look", "again", "give_way", "after")
+            )
+            its_visits = e.at(visits, e.times(other, 8))
+            builder.branch(look)
+            builder.position_at_end(look)
+            missing = builder.icmp_signed("<", builder.load_atomic(its_visits, "acquire", 8), this_time)
+            whole = builder.icmp_signed("==", builder.load_atomic(broken, "monotonic", 8), e.integer(0))
+            builder.cbranch(builder.and_(missing, whole), again, after)
+            builder.position_at_end(again)
+            builder.store(e.plus(builder.load(looks), 1), looks)
+            _breathe(builder)
+            tired = builder.srem(builder.load(looks), e.integer(_PATIENCE))
+            builder.cbranch(builder.icmp_signed("==", tired, e.integer(0)), give_way, look)
+            builder.position_at_end(give_way)
+            if sys.platform != "win32":
+                kind = ir.FunctionType(ir.IntType(32), [])
+                builder.call(cgutils.get_or_insert_function(builder.module, kind, "sched_yield"), [])
+            builder.branch(look)
+            builder.position_at_end(after)
         return context.get_dummy_value()
 
-    return types.void(sync, types.intp), codegen
+    return types.void(sync, types.intp, types.intp), codegen
 
 
 def _breathe(builder: Any) -> None:
@@ -856,11 +897,11 @@ def _breathe(builder: Any) -> None:
 
 
 @compiled
-def wait(sync, threads):
+def wait(sync, me, threads):
     """Wait until all threads of a run are here."""
     _compile_once()
     if threads > 1:
-        _vector_wait(sync, threads)
+        _vector_wait(sync, me, threads)
 
 
 @compiled
@@ -880,19 +921,31 @@ def update_panel(c, c_at, a, a_at, a_jump, b, b_at, keep, rows, vectors, steps):
     _vector_update_panel(c, c_at, a, a_at, a_jump, b, b_at, keep, rows, vectors, steps)
 
 
+# What a thread has of the inputs. NumPy numbers, as some below: for literals Numba compiles what is called once more.
+FIRST, SECOND, WHOLE = map(np.int64, range(3))
+
+
+@inlined
+def inputs_of(shape, half):
+    """(first, last): this half of the inputs are those from first to last - 1."""
+    n = shape.layers[0, SIZE]
+    return shape.middle if half == SECOND else 0, shape.middle if half == FIRST else n
+
+
 @compiled
-def gather_panel(z, z_at, w, w_at, data, rows, first, last, vectors, scale, bias, bias_at):
+def gather_panel(z, z_at, w, w_at, begins, ends, indices, values, rows, first, last, vectors, scale, bias, bias_at):
     """Z ← scale X W + b for one panel and the compressed rows first … last - 1 of the mini-batch."""
     _compile_once()
-    indptr, indices, values = data.indptr, data.indices, data.values
-    _vector_gather_panel(z, z_at, w, w_at, indptr, indices, values, rows, first, last, vectors, scale, bias, bias_at)
+    _vector_gather_panel(
+        z, z_at, w, w_at, begins, ends, indices, values, rows, first, last, vectors, scale, bias, bias_at
+    )
 
 
 @compiled
-def scatter_panel(w, w_at, d, d_at, data, rows, vectors, factor):
+def scatter_panel(w, w_at, d, d_at, begins, ends, indices, values, rows, vectors, factor):
     """W ← W + factor Xᵀ Δ for one panel and the compressed rows X of the mini-batch."""
     _compile_once()
-    _vector_scatter_panel(w, w_at, d, d_at, data.indptr, data.indices, data.values, rows, vectors, factor)
+    _vector_scatter_panel(w, w_at, d, d_at, begins, ends, indices, values, rows, vectors, factor)
 
 
 @compiled
@@ -903,6 +956,13 @@ def sum_rows(y, y_at, keep, d, d_at, rows, vectors):
 
 
 @compiled
+def add_halves(z, z_at, halves, x_at, y_at, bias, bias_at, rows):
+    """Z ← X + Y + b for so many rows of one panel; X and Y stand in `halves`."""
+    _compile_once()
+    _vector_add_halves(z, z_at, halves, x_at, y_at, bias, bias_at, rows)
+
+
+@compiled
 def dot_rows(c, c_at, d, d_at, d_jump, w, w_at, w_jump, rows, panels):
     """c ← W d: the rows of W, in panels w_jump apart, by one row d in panels d_jump apart, padding included."""
     _compile_once()
@@ -910,10 +970,10 @@ def dot_rows(c, c_at, d, d_at, d_jump, w, w_at, w_jump, rows, panels):
 
 
 @compiled
-def spread_rows(a, a_at, a_jump, x, n, rows, first, last):
-    """A ← the rows first … last - 1 of a mini-batch, (·, n), out of X, row after row, into panels a_jump apart."""
+def spread_rows(a, a_at, a_jump, x, x_at, x_jump, n, rows, first, last):
+    """A ← n columns of rows first … last - 1 of a mini-batch out of X, rows x_jump apart, into panels a_jump apart."""
     _compile_once()
-    _vector_spread_rows(a, a_at, a_jump, x, n, rows, first, last)
+    _vector_spread_rows(a, a_at, a_jump, x, x_at, x_jump, n, rows, first, last)
 
 
 @compiled
@@ -1192,7 +1252,7 @@ def move_column(work, source, source_row, target, target_row, m):
 
 
 @compiled
-def subtract_targets(shape, work, data, rows, part, factor):
+def subtract_targets(shape, work, targets, labels, weights, rows, part, factor):
     """Δᴸ ← factor (Aᴸ - Y) in my part, times each example's weight, and zero in the padding.
 
     Y stands in rows of numbers or in one label each.
@@ -1205,19 +1265,18 @@ def subtract_targets(shape, work, data, rows, part, factor):
         for i in range(part.first_row, part.last_row):
             a = work[a_at + i * panel : a_at + (i + 1) * panel]
             delta = work[delta_at + i * panel : delta_at + (i + 1) * panel]
+            counted = factor if weights.size == 0 else factor * weights[rows[i]]
             for k in range(panel):
-                delta[k] = a[k] if k < width else work.dtype.type(0)
-            if data.labels.size > 0:
-                k = data.labels[rows[i]] - j
+                delta[k] = counted * a[k] if k < width else work.dtype.type(0)
+            # written once more, not changed: to read what was just stored as a part of more is slow
+            if labels.size > 0:
+                k = labels[rows[i]] - j
                 if 0 <= k < width:
-                    delta[k] -= work.dtype.type(1)
+                    delta[k] = counted * (a[k] - work.dtype.type(1))
             else:
                 y_at = rows[i] * n + j
                 for k in range(width):
-                    delta[k] -= data.targets[y_at + k]
-            counted = factor if data.weights.size == 0 else factor * data.weights[rows[i]]
-            for k in range(panel):
-                delta[k] *= counted
+                    delta[k] = counted * (a[k] - targets[y_at + k])
 
 
 # The multipliers of `dropout.mask`, once more: compiled code is stamped by this file alone.
@@ -1304,16 +1363,13 @@ def limit_norms(shape, packed, work, l, first, last, m, scale, max_norm):
 
 
 @compiled
-def transpose(shape, packed, work, l, first, last):
-    """Wᵀ ← W of layer l, for the panels first … last - 1 of the neurons below, padded with zeros."""
+def transpose(shape, packed, work, l, g, place):
+    """Wᵀ ← W of layer l, for panel g of the neurons below, padded with zeros, in this place of the room for panels."""
     _compile_once()
     layers, panel = shape.layers, shape.panel
-    n, below, w_at = layers[l, SIZE], layers[l - 1, SIZE], layers[l, WEIGHT_AT]
-    for k in range(first * panel, last * panel, panel):
-        turned_at = layers[l, TURNED_AT] + k * layers[l, PADDED]
-        _vector_turn_panel(
-            work, turned_at, packed, w_at + k * panel, panel * below, work, shape.zeros_at, min(panel, below - k), n
-        )
+    n, below, k = layers[l, SIZE], layers[l - 1, SIZE], g * panel
+    turned_at, w_at = layers[l, TURNED_AT] + place * panel * layers[l, PADDED], layers[l, WEIGHT_AT] + k * panel
+    _vector_turn_panel(work, turned_at, packed, w_at, panel * below, work, shape.zeros_at, min(panel, below - k), n)
 
 
 @compiled
@@ -1328,17 +1384,15 @@ def take_outputs(shape, work, m, part, result, at):
 
 
 @compiled
-def prefetch_inputs(data, rows, n):
-    """Ask for the inputs of the next mini-batch while this one computes: rows in random order lie far apart."""
+def prefetch_inputs(dense, begins, ends, indices, values, first_k, last_k, n, rows):
+    """Ask for inputs first_k … last_k - 1 of the next mini-batch, of n: rows in random order lie far apart."""
     _compile_once()
-    sparse = data.indptr.size > 0
-    for i in range(rows.size):
-        if sparse:
-            first, last = data.indptr[rows[i]], data.indptr[rows[i] + 1]
-            _vector_prefetch(data.indices, first, last)
-            _vector_prefetch(data.values, first, last)
+    for row in rows:
+        if dense.size > 0:
+            _vector_prefetch(dense, row * n + first_k, row * n + last_k)
         else:
-            _vector_prefetch(data.dense, rows[i] * n, (rows[i] + 1) * n)
+            _vector_prefetch(indices, begins[row], ends[row])
+            _vector_prefetch(values, begins[row], ends[row])
 
 
 class Part(NamedTuple):
@@ -1441,24 +1495,63 @@ def times_layer_derivative(shape, work, l, m, part):
 
 
 @inlined
-def forward(shape, packed, scale, work, data, rows, rules, step, me, threads, sync):
+def add_up_halves(shape, packed, scale, work, data, rows, halves, at, me, threads, sync):
+    """Z¹ = X (W¹)ᵀ + b¹, what each half of the inputs adds apart: a half by each of two threads, or both by one.
+
+    The halves, blocks like Z¹, stand one after the other in `halves` from `at` on.
+    """
+    layers, panel, m, sparse = shape.layers, shape.panel, rows.size, data.begins.size > 0
+    n, below, size, w_at = layers[1, SIZE], layers[0, SIZE], m * layers[1, PADDED], layers[1, WEIGHT_AT]
+    for half in range(2):
+        if threads == 1 or half == me:
+            first, last = inputs_of(shape, half)
+            begins = data.middles if threads == 1 and half == SECOND else data.begins
+            ends = data.middles if threads == 1 and half == FIRST else data.ends
+            a_at = layers[0, A_AT] + first * m
+            if not sparse:
+                spread_rows(work, a_at, panel * m, data.dense, first, below, last - first, rows, np.int64(0), m)
+            for j in range(0, n, panel):
+                to, from_w, vectors = at + half * size + j * m, w_at + j * below, vectors_of(shape, n, j)
+                if sparse:
+                    gather_panel(
+                        halves, to, packed, from_w, begins, ends, data.indices, data.values, rows, np.int64(0), m,
+                        vectors, scale, work, shape.zeros_at,
+                    )  # fmt: skip
+                else:
+                    forward_panel(
+                        halves, to, work, a_at, panel * m, packed, from_w + first * panel, work, shape.zeros_at,
+                        m, vectors, last - first,
+                    )  # fmt: skip
+    wait(sync, me, threads)
+    for j in range(0, n, panel):
+        z_at, b_at = layers[1, Z_AT] + j * m, layers[1, BIAS_AT] + j
+        add_halves(work, z_at, halves, at + j * m, at + size + j * m, packed, b_at, m)
+
+
+@inlined
+def forward(shape, packed, scale, work, data, rows, halved, rules, step, me, threads, sync):
     """Zˡ = Aˡ⁻¹ (Wˡ)ᵀ + bˡ and Aˡ = σ(Zˡ) for the examples `rows`; W² is scale times what is packed.
 
-    Where the layout has room for it, the layer above reads what dropout leaves of Aˡ (all of it, if step is negative).
+    If halved, Z¹ stands there already. Where the layout has room for it, the layer above reads what dropout leaves of
+    Aˡ (all of it, if step is negative).
     """
-    layers, panel, m, sparse = shape.layers, shape.panel, rows.size, data.indptr.size > 0
-    if not sparse:
+    layers, panel, m, sparse = shape.layers, shape.panel, rows.size, data.begins.size > 0
+    if not sparse and not halved:
+        n = layers[0, SIZE]
         first, last = share(m, me, threads)
-        spread_rows(work, layers[0, A_AT], panel * m, data.dense, layers[0, SIZE], rows, first, last)
-        wait(sync, threads)
+        spread_rows(work, layers[0, A_AT], panel * m, data.dense, np.int64(0), n, n, rows, first, last)
+        wait(sync, me, threads)
     for l in range(1, len(layers)):
         n, below, part = layers[l, SIZE], layers[l - 1, SIZE], mine(shape, l, m, me, threads)
-        for g in range(part.first_panel, part.last_panel):
+        for g in range(part.first_panel, part.first_panel if l == 1 and halved else part.last_panel):
             j = g * panel
             z_at, w_at, vectors = layers[l, Z_AT] + j * m, layers[l, WEIGHT_AT] + j * below, vectors_of(shape, n, j)
             b_at, first, last = layers[l, BIAS_AT] + j, part.first_row, part.last_row
             if l == 1 and sparse:
-                gather_panel(work, z_at, packed, w_at, data, rows, first, last, vectors, scale, packed, b_at)
+                gather_panel(
+                    work, z_at, packed, w_at, data.begins, data.ends, data.indices, data.values, rows, first, last,
+                    vectors, scale, packed, b_at,
+                )  # fmt: skip
             else:
                 a_at, to = layers[l - 1, PASSED_AT] + first * panel, z_at + first * panel
                 forward_panel(
@@ -1470,7 +1563,7 @@ def forward(shape, packed, scale, work, data, rows, rules, step, me, threads, sy
             if step >= 0:
                 drop_units(shape, work, layers[l, PASSED_AT], l, m, part, rules, step)
         if l < len(layers) - 1:
-            wait(sync, threads)
+            wait(sync, me, threads)
 
 
 @inlined
@@ -1480,7 +1573,7 @@ def output_error(shape, work, data, rows, part, factor):
     All errors are factor times those of the book: BP2 passes it on, and BP3 and BP4 find it in what they add.
     """
     last = len(shape.layers) - 1
-    subtract_targets(shape, work, data, rows, part, factor)  # BP1
+    subtract_targets(shape, work, data.targets, data.labels, data.weights, rows, part, factor)  # BP1
     if shape.cost == QUADRATIC:
         times_layer_derivative(shape, work, last, rows.size, part)  # BP1
 
@@ -1502,10 +1595,17 @@ def propagate_error(shape, packed, work, l, m, rules, step, me, threads):
                     min(panel, n - k), above,
                 )  # fmt: skip
         else:
-            offset, turned_at = part.first_row * panel, layers[l + 1, TURNED_AT] + k * layers[l + 1, PADDED]
+            # A panel that all rows pass here is turned just before, in one place for all of them: in the cache. Where
+            # threads share out rows, `run` has turned all panels.
+            place = g
+            if part.last_row - part.first_row == m:
+                place = part.first_panel
+                transpose(shape, packed, work, l + 1, g, place)
+            offset = part.first_row * panel
+            turned_at = layers[l + 1, TURNED_AT] + place * panel * layers[l + 1, PADDED]
             forward_panel(
                 work, delta_at + k * m + offset, work, next_at + offset, panel * m, work, turned_at,
-                work, shape.zeros_at, part.last_row - part.first_row, 2, next_n,
+                work, shape.zeros_at, part.last_row - part.first_row, np.int64(2), next_n,
             )  # fmt: skip
     times_layer_derivative(shape, work, l, m, part)  # BP2
     if step >= 0:
@@ -1513,33 +1613,41 @@ def propagate_error(shape, packed, work, l, m, rules, step, me, threads):
 
 
 @inlined
-def accumulate_gradient(shape, work, data, rows, l, into, scale, keep, keep_bias, me, threads):
+def accumulate_gradient(shape, work, data, half, rows, l, into, scale, keep, keep_bias, me, threads):
     """Wˡ ← keep Wˡ + (Δˡ)ᵀ Aˡ⁻¹ and bˡ ← keep_bias bˡ + 1ᵀ Δˡ, on the parameters in `into`: my share of them.
 
-    With `into` the network's own parameters, errors times -η/m and keep 1 - ηλ/n, this *is* the step of gradient
-    descent with weight decay: no gradient array is ever written. With keep 0 it writes the gradient.
-    Compressed rows only add: there the caller applies keep, and W is 1/scale times what `into` holds.
+    Of W¹ only the rows of this half of the inputs. With `into` the network's own parameters, errors times -η/m and keep
+    1 - ηλ/n, this *is* the step of gradient descent with weight decay: no gradient array is ever written. With keep 0
+    it writes the gradient. Compressed rows only add: there the caller applies keep, and W is 1/scale times what `into`
+    holds.
     """
-    layers, panel, m, sparse = shape.layers, shape.panel, rows.size, data.indptr.size > 0
+    layers, panel, m, sparse = shape.layers, shape.panel, rows.size, data.begins.size > 0
     n, below, delta_at = layers[l, SIZE], layers[l - 1, SIZE], layers[l, DELTA_AT]
     w_at, b_at, a_at = layers[l, WEIGHT_AT], layers[l, BIAS_AT], layers[l - 1, PASSED_AT]
-    panels, groups = layers[l, PADDED] // panel, (below + panel - 1) // panel
+    first_k, last_k = inputs_of(shape, half) if l == 1 else (0, below)
+    panels, groups = layers[l, PADDED] // panel, (last_k - first_k + panel - 1) // panel
     first, last = share(panels, me, threads)
     for g in range(first, last):
         j = g * panel
         vectors = vectors_of(shape, n, j)
         sum_rows(into, b_at + j, keep_bias, work, delta_at + j * m, m, vectors)  # BP3
         if l == 1 and sparse:
-            scatter_panel(into, w_at + j * below, work, delta_at + j * m, data, rows, vectors, scale)  # BP4
+            scatter_panel(
+                into, w_at + j * below, work, delta_at + j * m, data.begins, data.ends, data.indices, data.values, rows,
+                vectors, scale,
+            )  # BP4  # fmt: skip
     if not (l == 1 and sparse):
         first, last = share(panels * groups, me, threads)
-        for g in range(first // groups, (last + groups - 1) // groups):
-            j, k = g * panel, max(0, first - g * groups) * panel
-            k_end, vectors = min(min(groups, last - g * groups) * panel, below), vectors_of(shape, n, j)
-            update_panel(
-                into, w_at + j * below + k * panel, work, a_at + k * m, panel * m, work, delta_at + j * m,
-                keep, k_end - k, vectors, m,
-            )  # BP4  # fmt: skip
+        at_once = max(1, PASSED_BYTES // (m * panel * into.itemsize))
+        for group in range(0, groups, at_once):
+            for g in range(first // groups, (last + groups - 1) // groups):
+                j, k = g * panel, first_k + max(group, first - g * groups) * panel
+                k_end = min(first_k + min(group + at_once, last - g * groups) * panel, last_k)
+                if k < k_end:
+                    update_panel(
+                        into, w_at + j * below + k * panel, work, a_at + k * m, panel * m, work, delta_at + j * m,
+                        keep, k_end - k, vectors_of(shape, n, j), m,
+                    )  # BP4  # fmt: skip
 
 
 @compiled_as_written
@@ -1553,6 +1661,7 @@ def take_step(packed, first, last, steps, eta, decay, l1):
     number = packed.dtype.type
     a, b, epsilon = number(coefficients[0]), number(coefficients[1]), number(coefficients[2])
     rest_a, rest_b = number(1.0 - coefficients[0]), number(1.0 - coefficients[1])
+    decoupled = number(1.0 - eta * coefficients[3])
     theta, g = packed[first:last], steps.gradient[first:last]
     if decay != number(0):
         for i in range(theta.size):
@@ -1567,12 +1676,12 @@ def take_step(packed, first, last, steps, eta, decay, l1):
         v = steps.first[first:last]
         for i in range(theta.size):
             v[i] = a * v[i] + g[i]
-            theta[i] -= eta * v[i]
+            theta[i] = decoupled * theta[i] - eta * v[i]
     elif optimizer == NESTEROV:
         v = steps.first[first:last]
         for i in range(theta.size):
             v[i] = a * v[i] + g[i]
-            theta[i] -= eta * (g[i] + a * v[i])
+            theta[i] = decoupled * theta[i] - eta * (g[i] + a * v[i])
     elif optimizer == ADAGRAD:
         s = steps.second[first:last]
         for i in range(theta.size):
@@ -1586,7 +1695,6 @@ def take_step(packed, first, last, steps, eta, decay, l1):
     else:
         v, s = steps.first[first:last], steps.second[first:last]
         rate, correction = number(eta / (1.0 - powers[0])), number(1.0 / np.sqrt(1.0 - powers[1]))
-        decoupled = number(1.0 - eta * coefficients[3])
         for i in range(theta.size):
             v[i] = a * v[i] + rest_a * g[i]
             s[i] = b * s[i] + rest_b * (g[i] * g[i])
@@ -1594,13 +1702,16 @@ def take_step(packed, first, last, steps, eta, decay, l1):
 
 
 PREDICT, DIFFERENTIATE, TRAIN = range(3)
+# So much of A stays in the second-level cache while all panels of W pass it for BP4.
+PASSED_BYTES = 2**19
 # Rows of a mini-batch from which BP2 transposes W, which costs as much as three rows of the product.
 TRANSPOSED_FROM = 4
 
 
 @compiled
 def run(
-    task, shape, packed, scale, work, data, order, batch_size, eta, decay, steps, rules, result, me, threads, sync
+    task, shape, packed, scale, work, data, order, batch_size, eta, decay, steps, rules, result, halves, me, threads,
+    sync,
 ):  # fmt: skip
     """The one compiled entry: consecutive mini-batches of `order`, for one of three tasks.
 
@@ -1611,11 +1722,17 @@ def run(
     DIFFERENTIATE: result, laid out like packed, ← the gradient summed over the first mini-batch.
     PREDICT: result, flat (order.size, n_L), ← Aᴸ.
 
-    All `threads` call it with the same arguments but `me`; they meet in `sync`.
+    All `threads` call it with the same arguments but `me`; they meet in `sync`. If there is room in `halves`, for four
+    blocks like Z¹, layer 1 is computed in halves: then `threads` are one, or two that each have a packed, scale, work
+    and steps of their own, in which their half of W¹ counts, and data whose compressed rows are their half.
     """
-    one, zero, layers, panel = packed.dtype.type(1), packed.dtype.type(0), shape.layers, shape.panel
-    sparse, w_at, below, depth = data.indptr.size > 0, layers[1, WEIGHT_AT], layers[0, SIZE], len(layers)
-    number = packed.dtype.type
+    number, layers, panel = packed.dtype.type, shape.layers, shape.panel
+    one, zero = number(1), number(0)
+    sparse, w_at, below, depth = data.begins.size > 0, layers[1, WEIGHT_AT], layers[0, SIZE], len(layers)
+    halved, half, crew, hand = halves.size > 0, WHOLE, threads, me
+    if halved:  # whatever is dealt out below, each thread does all of it
+        half, crew, hand = (WHOLE if threads == 1 else me), 1, 0
+    first_k, last_k = inputs_of(shape, half)
     l1, max_norm = number(rules.l1), number(rules.max_norm)
     direct = task == TRAIN and steps.optimizer == SGD and l1 == zero
     my_scale = scale[0]
@@ -1623,101 +1740,98 @@ def run(
         start = step * batch_size
         rows = order[start : min(start + batch_size, order.size)]
         m = rows.size
-        if task != PREDICT and m >= TRANSPOSED_FROM:
+        if task != PREDICT and m >= TRANSPOSED_FROM and crew > 1:
             for l in range(2, depth):
-                first, last = share(layers[l - 1, PADDED] // panel, me, threads)
-                transpose(shape, packed, work, l, first, last)
+                part = mine(shape, l - 1, m, hand, crew)
+                if part.last_row - part.first_row < m:
+                    first, last = share(layers[l - 1, PADDED] // panel, hand, crew)
+                    for g in range(first, last):
+                        transpose(shape, packed, work, l, g, g)
         drop_at = step if task == TRAIN and rules.keys.size > 0 else -1
-        forward(shape, packed, my_scale, work, data, rows, rules, drop_at, me, threads, sync)
+        if halved:  # in one of two places by turns: the other thread may still read what was added up last
+            add_up_halves(
+                shape, packed, my_scale, work, data, rows, halves, step % 2 * (halves.size // 2), me, threads, sync
+            )
+        forward(shape, packed, my_scale, work, data, rows, halved, rules, drop_at, hand, crew, sync)
         following = order[start + m : min(start + m + batch_size, order.size)]
-        first, last = share(following.size, me, threads)
-        prefetch_inputs(data, following[first:last], below)
-        part = mine(shape, depth - 1, m, me, threads)
+        first, last = share(following.size, hand, crew)
+        following = following[first:last]
+        prefetch_inputs(
+            data.dense, data.begins, data.ends, data.indices, data.values, first_k, last_k, below, following
+        )
+        part = mine(shape, depth - 1, m, hand, crew)
         if task == PREDICT:
             take_outputs(shape, work, m, part, result, start)
-            wait(sync, threads)
+            wait(sync, hand, crew)
             continue
 
         into, keep, keep_bias, factor, into_scale = result, zero, zero, one, one
         if direct:
-            into, keep, keep_bias, factor = packed, one - eta[step] * decay, one, -eta[step] / packed.dtype.type(m)
+            into, keep, keep_bias, factor = packed, one - eta[step] * decay, one, -eta[step] / number(m)
         elif task == TRAIN:
-            into, factor = steps.gradient, one / packed.dtype.type(m)
+            into, factor = steps.gradient, one / number(m)
         output_error(shape, work, data, rows, part, factor)
         for l in range(depth - 2, 0, -1):
-            wait(sync, threads)
-            propagate_error(shape, packed, work, l, m, rules, drop_at, me, threads)
-        wait(sync, threads)  # no weight may move before all errors stand
+            wait(sync, hand, crew)
+            propagate_error(shape, packed, work, l, m, rules, drop_at, hand, crew)
+        wait(sync, hand, crew)  # no weight may move before all errors stand
 
         if sparse:
-            first, last = share(layers[1, PADDED] // panel, me, threads)
-            at, size = w_at + first * panel * below, (last - first) * panel * below
+            first, last = share(layers[1, PADDED] // panel, hand, crew)
             my_scale *= keep if direct else one
-            if not direct:
-                clear(into, at, size)
-            elif my_scale < packed.dtype.type(0.5):
-                combine(packed, at, my_scale, packed, at, zero, size)
-                my_scale = one
+            for g in range(first, last):
+                at, size = w_at + (g * below + first_k) * panel, (last_k - first_k) * panel
+                if not direct:
+                    clear(into, at, size)
+                elif my_scale < number(0.5):
+                    combine(packed, at, my_scale, packed, at, zero, size)
+            my_scale = one if my_scale < number(0.5) else my_scale
             into_scale = one / my_scale if direct else one
         for l in range(depth - 1, 0, -1):
-            accumulate_gradient(shape, work, data, rows, l, into, into_scale, keep, keep_bias, me, threads)
+            accumulate_gradient(shape, work, data, half, rows, l, into, into_scale, keep, keep_bias, hand, crew)
         if task == TRAIN and not direct:
-            if me == 0:
+            if hand == 0:
                 steps.powers[0] *= steps.coefficients[0]
                 steps.powers[1] *= steps.coefficients[1]
-            wait(sync, threads)
+            wait(sync, hand, crew)
             for l in range(1, depth):
-                first, last = share(layers[l - 1, SIZE] * layers[l, PADDED], me, threads)
-                at = layers[l, WEIGHT_AT]
-                take_step(packed, at + first, at + last, steps, eta[step], decay, l1)
-                first, last = share(layers[l, PADDED], me, threads)
+                first, last = share(layers[l - 1, SIZE] * layers[l, PADDED], hand, crew)
+                at, jump, pieces = layers[l, WEIGHT_AT], 0, 1
+                if l == 1 and half != WHOLE:
+                    first, last, jump, pieces = (
+                        first_k * panel,
+                        last_k * panel,
+                        below * panel,
+                        layers[1, PADDED] // panel,
+                    )
+                for _ in range(pieces):
+                    take_step(packed, at + first, at + last, steps, eta[step], decay, l1)
+                    at += jump
+                first, last = share(layers[l, PADDED], hand, crew)
                 take_step(packed, layers[l, BIAS_AT] + first, layers[l, BIAS_AT] + last, steps, eta[step], zero, zero)
         if task == TRAIN and max_norm < np.inf:
-            wait(sync, threads)  # for all of the step
+            wait(sync, hand, crew)  # for all of the step
             for l in range(1, depth):
-                first, last = share(layers[l, PADDED] // panel, me, threads)
+                first, last = share(layers[l, PADDED] // panel, hand, crew)
                 limit_norms(shape, packed, work, l, first, last, m, my_scale if l == 1 else one, max_norm)
-        wait(sync, threads)
-    if me == 0:
+        wait(sync, hand, crew)
+    if hand == 0:
         scale[0] = my_scale
 
 
 # --------------------------------------------------------------------------------------------------------------
-# In and out of the packed layout, and compressed rows.
+# Compressed rows, and the order of the examples.
 # --------------------------------------------------------------------------------------------------------------
 
 
 @compiled
-def pack(shape, theta, packed):
-    """packed ← theta (layer by layer: W row by row, then b), weights turned input-major; the padding stays zero."""
-    layers, panel, at = shape.layers, shape.panel, 0
-    for l in range(1, len(layers)):
-        n, below, w_at, b_at = layers[l, SIZE], layers[l - 1, SIZE], layers[l, WEIGHT_AT], layers[l, BIAS_AT]
-        for j in range(n):
-            to = w_at + j // panel * panel * below + j % panel
-            for k in range(below):
-                packed[to + k * panel] = theta[at + j * below + k]
-        at += n * below
-        for j in range(n):
-            packed[b_at + j] = theta[at + j]
-        at += n
-
-
-@compiled
-def unpack(shape, packed, scale, theta):
-    """theta ← packed, with W² = scale times what is packed."""
-    layers, panel, at = shape.layers, shape.panel, 0
-    for l in range(1, len(layers)):
-        n, below, w_at, b_at = layers[l, SIZE], layers[l - 1, SIZE], layers[l, WEIGHT_AT], layers[l, BIAS_AT]
-        factor = scale[0] if l == 1 else packed.dtype.type(1)
-        for j in range(n):
-            source = w_at + j // panel * panel * below + j % panel
-            for k in range(below):
-                theta[at + j * below + k] = factor * packed[source + k * panel]
-        at += n * below
-        for j in range(n):
-            theta[at + j] = packed[b_at + j]
-        at += n
+def find_middles(begins, ends, indices, middle, middles):
+    """middles[i] ← where in compressed row i, in ascending order, the inputs from `middle` on begin."""
+    for i in range(middles.size):
+        below = 0
+        for t in range(begins[i], ends[i]):
+            below += indices[t] < middle
+        middles[i] = begins[i] + below
 
 
 @compiled

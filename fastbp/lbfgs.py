@@ -52,7 +52,7 @@ class Objective:
     def __call__(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
         built, n = self.architecture, len(self.X)
         biases, weights = parameters.views(built.sizes, theta)
-        with np.errstate(over="ignore", invalid="ignore"):  # a step too far: the line search comes back from it
+        with np.errstate(all="ignore"):  # a step too far: the line search comes back from it
             Z, A = matrix.feedforward(built, biases, weights, self.X)
             costs = built.cost.value(Z[-1], A[-1], self.Y)
             deltas = matrix.errors(built, weights, Z, A, self.Y, self.weights)

@@ -53,7 +53,7 @@ class Lesson:
             return
         n_out = network.sizes[-1]
         scale, shift = (np.broadcast_to(part, n_out)[:, np.newaxis] for part in (self.y_scale, self.y_shift))
-        with np.errstate(over="ignore", invalid="ignore"):
+        with np.errstate(over="ignore", invalid="ignore", under="ignore"):
             w = (network.weights[-1] * scale).astype(network.dtype)
             b = (network.biases[-1] * scale + shift).astype(network.dtype)
         if not (np.isfinite(w).all() and np.isfinite(b).all()):
@@ -181,7 +181,7 @@ def find_scaling(rows: Rows, X: np.ndarray, kind: str) -> Scaling:
 
 def _mean_and_deviation(array: np.ndarray) -> tuple[Any, Any]:
     """Of each column, in float64. A constant column, whose deviation is zero or a rounding error, gets 1."""
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         mean, deviation = array.mean(axis=0, dtype=np.float64), array.std(axis=0, dtype=np.float64)
         return mean, np.where(deviation <= np.maximum(1e-12 * np.abs(mean), 1e-300), 1.0, deviation)
 
@@ -203,7 +203,7 @@ def scaled(X: np.ndarray, scaling: Scaling, dtype: np.dtype) -> np.ndarray:
     """
     _, shift, scale = scaling or ("affine", 0.0, 1.0)
     out = np.empty(X.shape, dtype)
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         for start in range(0, len(X), _BLOCK):
             block = X[start : start + _BLOCK].astype(np.float64)
             block -= shift

@@ -5,34 +5,36 @@ lines, lists of plain arrays, methods to override. What happens inside a call of
 """
 
 import functools
-import random
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from fastbp import activations, bookloop, data, engines, initializers, optimizers, parameters
+# What a network is. Training and engines are loaded where they are first used: `from fastbp import Network` takes 1.1
+# times as long as `import numpy`, and 1.5 times with all of them (half a millisecond a dataclass, eight numpy.random).
+# tests/test_cache.py holds the list.
+from fastbp import activations, data, engines, initializers, parameters
 from fastbp import architecture as _architecture
 from fastbp.activations import Activation, sigmoid, sigmoid_prime
 from fastbp.architecture import Architecture
 from fastbp.checks import number as _number
 from fastbp.checks import whole as _whole
-from fastbp.engines import matrix, plan, reference
-from fastbp.errors import DivergenceError
-from fastbp.history import History
-from fastbp.pairs import LabelledPairs, StackedPairs, count_correct
-from fastbp.regularization import Regularization
-from fastbp.schedules import Schedule
-from fastbp.stopping import EarlyStopping
-from fastbp.training import divergence_advice
+from fastbp.errors import DivergenceError, divergence_advice
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from fastbp.checkpoint import Checkpoint
+    from fastbp.history import History
     from fastbp.lbfgs import LBFGS
+    from fastbp.optimizers import Optimizer
+    from fastbp.pairs import LabelledPairs, StackedPairs
+    from fastbp.regularization import Regularization
+    from fastbp.schedules import Schedule
+    from fastbp.stopping import EarlyStopping
 
 __all__ = ["Network", "load", "sigmoid", "sigmoid_prime"]
 
@@ -70,11 +72,11 @@ class Network:
     engine = "auto"
     classes_: np.ndarray | None = None
     input_scaling: tuple[str, Any, Any] | None = None
-    _rng: np.random.Generator | None = None
+    _rng: "np.random.Generator | None" = None
     _given_shuffle: Shuffle | None = None
     # The lists of the last call of SGD, stacked; the next call on the same lists compares, and takes them up again.
-    _training: StackedPairs | None = None
-    _tests: LabelledPairs | None = None
+    _training: "StackedPairs | None" = None
+    _tests: "LabelledPairs | None" = None
 
     def __init__(
         self,
@@ -91,7 +93,7 @@ class Network:
         shuffle: Shuffle | None = None,
     ) -> None:
         built = _architecture.build(sizes, hidden, output, cost, neurons, dtype)
-        plan.check_engine(engine, built)
+        engines.plan.check_engine(engine, built)
         if shuffle is not None and not callable(shuffle):
             raise TypeError(f"shuffle must be a callable that permutes a list in place, got {shuffle!r}")
         if seed is not None:
@@ -139,7 +141,7 @@ class Network:
     def __getstate__(self) -> dict[str, Any]:
         """For pickle and copy: without the stacked data; the global shuffles by name, or a copy would have its own."""
         state = {name: value for name, value in self.__dict__.items() if name not in ("_training", "_tests")}
-        for name, shuffle in _GLOBAL_SHUFFLES.items():
+        for name, shuffle in _global_shuffles().items():
             if state.get("_given_shuffle") == shuffle:
                 state["_given_shuffle"] = name
         return state
@@ -147,7 +149,7 @@ class Network:
     def __setstate__(self, state: dict[str, Any]) -> None:
         given = state.get("_given_shuffle")
         if isinstance(given, str):
-            state = {**state, "_given_shuffle": _GLOBAL_SHUFFLES[given]}
+            state = {**state, "_given_shuffle": _global_shuffles()[given]}
         self.__dict__.update(state)
 
     def __repr__(self) -> str:
@@ -163,13 +165,14 @@ class Network:
     # The book's interface
     # --------------------------------------------------------------------------------------------------------
 
+    @np.errstate(under="ignore")
     def feedforward(self, a: Columns) -> Columns:
         """The output a^L, (n_L, 1), if `a`, (n_1, 1), is input; (n_L, m) for m columns at once.
 
         Raises ValueError for other shapes (a 1-D vector would broadcast to nonsense), NaN and infinity.
         """
         a = self._column(a, 0, "a")
-        return self._cast(reference.feedforward(self._effective_architecture(), *self._parameters(), a))
+        return self._cast(engines.reference.feedforward(self._effective_architecture(), *self._parameters(), a))
 
     def SGD(
         self,
@@ -190,21 +193,23 @@ class Network:
 
         Raises ValueError for empty or unfitting data, DivergenceError when parameters stop being finite.
         """
+        from fastbp import bookloop
+
         epochs = _whole(epochs, "epochs", least=0)
         mini_batch_size = _whole(mini_batch_size, "mini_batch_size", least=1)
         eta = _number(eta, "eta")
-        pairs = data.as_list(training_data, "training_data")
         tests = None if test_data is None else data.as_list(test_data, "test_data")
-        bookloop.run(
-            self,
-            pairs,
-            epochs,
-            mini_batch_size,
-            eta,
-            update=lambda mini_batch: self.update_mini_batch(mini_batch, eta),
-            own_steps=self._is_custom("update_mini_batch", "backprop", "cost_derivative"),
-            monitor=bookloop.CountCorrect(self, tests),
-        )
+        with bookloop.listed(training_data) as pairs:
+            bookloop.run(
+                self,
+                pairs,
+                epochs,
+                mini_batch_size,
+                eta,
+                update=lambda mini_batch: self.update_mini_batch(mini_batch, eta),
+                own_steps=self._is_custom("update_mini_batch", "backprop", "cost_derivative"),
+                monitor=bookloop.CountCorrect(self, tests),
+            )
 
     def update_mini_batch(self, mini_batch: Pairs, eta: float) -> None:
         """One step of gradient descent on a list of pairs (x, y): θ ← θ - (η/m) Σ ∂C_x/∂θ.
@@ -229,14 +234,14 @@ class Network:
                 nabla_w = [nw + dnw for nw, dnw in zip(nabla_w, delta_nabla_w, strict=True)]
         else:
             biases, weights = self._parameters()
-            with np.errstate(over="ignore", invalid="ignore"):  # said once, by DivergenceError
+            with np.errstate(over="ignore", invalid="ignore", under="ignore"):  # said once, by DivergenceError
                 nabla_b, nabla_w = self._gradient_of_pairs(pairs)
         eta = _number(eta, "eta")
         rate, keep = eta / len(pairs), 1 - eta * decay
-        with np.errstate(over="ignore", invalid="ignore"):
+        with np.errstate(over="ignore", invalid="ignore", under="ignore"):
             weights = [self._cast(keep * w - rate * nw) for w, nw in zip(weights, nabla_w, strict=True)]
             biases = [self._cast(b - rate * nb) for b, nb in zip(biases, nabla_b, strict=True)]
-        if not bookloop.all_finite(*biases, *weights):
+        if not parameters.all_finite(*biases, *weights):
             raise DivergenceError(None, None, divergence_advice(eta))
         self.biases, self.weights = biases, weights
 
@@ -268,19 +273,20 @@ class Network:
             nabla_w = [nw + dnw for nw, dnw in zip(nabla_w, delta_w, strict=True)]
         return nabla_b, nabla_w
 
+    @np.errstate(under="ignore")
     def _by_column(self, x: Columns, y: Any) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """`backprop` of one example as the equations read, with a cost_derivative or sigmoid of the user's own."""
         own = self.cost_derivative if self._is_custom("cost_derivative") else None
-        nabla_b, nabla_w = reference.backprop(self._effective_architecture(), *self._parameters(), x, y, own)
+        nabla_b, nabla_w = engines.reference.backprop(self._effective_architecture(), *self._parameters(), x, y, own)
         return [self._cast(nb) for nb in nabla_b], [self._cast(nw) for nw in nabla_w]
 
     def _gradient(self, examples: data.Examples) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """The sum over examples of ∂C/∂b and ∂C/∂w, in the network's engine."""
         built = self.architecture
-        plan.check_engine(self.engine, built)
+        engines.plan.check_engine(self.engine, built)
         if self.engine == "auto":
             X, Y = examples.X.astype(built.dtype, copy=False), examples.one_hot(built.sizes[-1], built.dtype)
-            nabla_b, nabla_w = matrix.backprop(built, *self._parameters(), X, Y)
+            nabla_b, nabla_w = engines.matrix.backprop(built, *self._parameters(), X, Y)
             return [self._cast(nb) for nb in nabla_b], [self._cast(nw) for nw in nabla_w]
         engine = engines.create(self.engine, built, self._theta(), examples, len(examples))
         return parameters.views(built.sizes, engine.gradient(np.arange(len(examples))))
@@ -292,8 +298,10 @@ class Network:
             return sum(int(np.argmax(self.feedforward(x)) == y) for x, y in pairs)
         if not pairs:
             return 0
+        from fastbp.pairs import count_correct
+
         X, labels = data.stack_labelled(pairs, self.architecture, "test_data")
-        return count_correct(matrix.outputs(self.architecture, *self._parameters(), X), labels)
+        return count_correct(engines.matrix.outputs(self.architecture, *self._parameters(), X), labels)
 
     def cost_derivative(self, output_activations: Columns, y: Columns) -> Columns:
         """∂C_x/∂a for the output activations, (n_L, 1); for the quadratic cost, the book's a - y."""
@@ -310,8 +318,8 @@ class Network:
         *,
         epochs: int,
         batch_size: int = 10,
-        eta: float | Schedule | None = None,
-        optimizer: "optimizers.Optimizer | LBFGS | None" = None,
+        eta: "float | Schedule | None" = None,
+        optimizer: "Optimizer | LBFGS | None" = None,
         lmbda: float = 0.0,
         l1: float = 0.0,
         max_norm: float | None = None,
@@ -321,15 +329,15 @@ class Network:
         label_smoothing: float = 0.0,
         validation_data: tuple[Any, ...] | None = None,
         validation_fraction: float | None = None,
-        early_stopping: EarlyStopping | None = None,
+        early_stopping: "EarlyStopping | None" = None,
         shuffle: bool = True,
         callbacks: Sequence[Any] = (),
         monitor_training: bool = False,
         monitor_layers: bool = False,
         verbose: Any = None,
         checkpoint: "Checkpoint | None" = None,
-        resume: str | Path | None = None,
-    ) -> History:
+        resume: "str | Path | None" = None,
+    ) -> "History":
         """Train on the rows of X, (n, n_1), and the targets y, (n,) labels or numbers, or (n, n_L).
 
         Whole numbers 0 … n_L-1, strings and one-hot rows are labels (`classes_` holds them afterwards); anything else
@@ -372,6 +380,7 @@ class Network:
         update_mini_batch, backprop or cost_derivative of its own is refused: fit would not call them.
         """
         from fastbp import fitting
+        from fastbp.schedules import Schedule
 
         for name in ("update_mini_batch", "backprop", "cost_derivative"):
             if self._overrides(name):
@@ -396,7 +405,7 @@ class Network:
         """A^L, (n, n_L), for the rows of X, (n, n_1). Raises ValueError for shapes that do not fit, NaN, infinity."""
         X = data.as_inputs(X, self.architecture.sizes[0], self.architecture.dtype)
         if not self._overrides("feedforward"):
-            return matrix.outputs(self._effective_architecture(), *self._parameters(), X)
+            return engines.matrix.outputs(self._effective_architecture(), *self._parameters(), X)
         rows = X.toarray() if data.is_sparse(X) else X
         return self._cast(np.vstack([self.feedforward(row.reshape(-1, 1)).reshape(1, -1) for row in rows]))
 
@@ -413,7 +422,7 @@ class Network:
 
         return fitting.score(self, X, y)
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path: "str | Path") -> None:
         """Write the network to one safetensors file; an old file is replaced only when the new one is complete.
 
         Raises ValueError if it uses functions of the user's own, which a file cannot hold; OSError if writing fails.
@@ -453,18 +462,18 @@ class Network:
 
     def _choose_engine(self, examples: data.Examples, batch_size: int) -> str:
         built = self._effective_architecture()
-        plan.check_engine(self.engine, built)
+        engines.plan.check_engine(self.engine, built)
         if self.engine != "auto":
             return self.engine
-        return plan.make_plan(built, min(batch_size, len(examples)), plan.density(examples.X)).engine
+        return engines.plan.make_plan(built, min(batch_size, len(examples)), engines.plan.density(examples.X)).engine
 
     def _start_engine(
         self,
         examples: data.Examples,
         batch_size: int,
         name: str | None = None,
-        optimizer: optimizers.Optimizer = engines.PLAIN,
-        regularization: Regularization = engines.NONE,
+        optimizer: "Optimizer | None" = None,
+        regularization: "Regularization | None" = None,
     ) -> engines.Engine:
         built, rows = self._effective_architecture(), min(batch_size, len(examples))
         _architecture.check_batch(built, rows)
@@ -537,10 +546,16 @@ Network._own_methods = {
     name: Network.__dict__[name]
     for name in ("feedforward", "evaluate", "cost_derivative", "update_mini_batch", "backprop")
 }
-_GLOBAL_SHUFFLES: dict[str, Shuffle] = {"numpy.random.shuffle": np.random.shuffle, "random.shuffle": random.shuffle}
 
 
-def load(path: str | Path) -> Network:
+def _global_shuffles() -> dict[str, Shuffle]:
+    """The shuffles that draw from global streams, by name; loaded here, for NumPy loads numpy.random on first use."""
+    import random
+
+    return {"numpy.random.shuffle": np.random.shuffle, "random.shuffle": random.shuffle}
+
+
+def load(path: "str | Path") -> Network:
     """The network saved in a file by `Network.save`.
 
     Raises FileNotFoundError, or ModelFileError if the file is damaged or was written by something else.

@@ -1,7 +1,8 @@
 """How a gradient becomes a step: one class an optimizer, its rule in plain NumPy over one flat vector of parameters.
 
 `kernels.take_step` is the compiled twin. With an L2 penalty (`lmbda`), the gradient that arrives here has λ/n W added
-for the weights, as in PyTorch's `weight_decay`; for plain SGD that is the book's (1 - ηλ/n) W.
+for the weights, as in PyTorch's `weight_decay`; for plain SGD that is the book's (1 - ηλ/n) W. With momentum or a
+gradient's average that is another thing than to shrink the weights beside the step, which SGDW and AdamW do.
 """
 
 import math
@@ -70,6 +71,11 @@ class Optimizer(ABC):
         first, second = (np.zeros(size if kept else 0, dtype) for kept in self.keeps)
         return Memory(first, second)
 
+    def shrink(self, theta: np.ndarray, eta: float) -> None:
+        """Decoupled weight decay: θ ← (1 - η·weight_decay) θ, in place, for the rules that have one."""
+        if self.coefficients[3]:
+            theta *= theta.dtype.type(1 - eta * self.coefficients[3])
+
     @abstractmethod
     def step(self, theta: np.ndarray, gradient: np.ndarray, memory: Memory, eta: float) -> None:
         """Change theta in place by one step along the mean gradient."""
@@ -103,11 +109,36 @@ class SGD(Optimizer):
         return Memory(np.zeros(size if self.momentum else 0, dtype), np.zeros(0, dtype))
 
     def step(self, theta: np.ndarray, gradient: np.ndarray, memory: Memory, eta: float) -> None:
+        self.shrink(theta, eta)
         if self.momentum:
             memory.first *= self.momentum
             memory.first += gradient
             gradient = gradient + self.momentum * memory.first if self.nesterov else memory.first
         theta -= theta.dtype.type(eta) * gradient
+
+
+@dataclass(frozen=True)
+class SGDW(SGD):
+    """SGD with decoupled weight decay: θ ← (1 - η·weight_decay) θ before SGD's step, for biases too, as in AdamW.
+
+    Loshchilov and Hutter (2019). The decay follows the schedule of η and stays out of the momentum. As in PyTorch's
+    AdamW it is a share of η; the paper's λ is weight_decay times the first η. Without momentum it does to the weights
+    what the book's L2 term does with λ/n = weight_decay. The default is a usual one beside momentum 0.9, as in
+    Zagoruyko and Komodakis (2016).
+    """
+
+    weight_decay: float = 5e-4
+
+    @property
+    def code(self) -> int:
+        return 2 if self.nesterov else 1
+
+    @property
+    def coefficients(self) -> tuple[float, float, float, float]:
+        return self.momentum, 0.0, 0.0, self.weight_decay
+
+    def remember(self, size: int, dtype: np.dtype) -> Memory:
+        return Memory(np.zeros(size, dtype), np.zeros(0, dtype))
 
 
 @dataclass(frozen=True)
@@ -174,7 +205,7 @@ class Adam(Optimizer):
         memory.second *= self.beta2
         memory.second += as_dtype(1 - self.beta2) * np.square(gradient)
         rate, correction = eta / (1 - memory.powers[0]), 1 / math.sqrt(1 - memory.powers[1])
-        theta *= as_dtype(1 - eta * self.coefficients[3])
+        self.shrink(theta, eta)
         theta -= (
             as_dtype(rate) * memory.first / (np.sqrt(memory.second) * as_dtype(correction) + as_dtype(self.epsilon))
         )
@@ -194,4 +225,6 @@ class AdamW(Adam):
         return self.beta1, self.beta2, self.epsilon, self.weight_decay
 
 
-BY_NAME: dict[str, type[Optimizer]] = {each.__name__: each for each in (SGD, Adagrad, RMSprop, Adam, AdamW)}
+PLAIN = SGD(eta=1.0)  # the step sizes come with each call of an engine's train; this names the rule only
+
+BY_NAME: dict[str, type[Optimizer]] = {each.__name__: each for each in (SGD, SGDW, Adagrad, RMSprop, Adam, AdamW)}

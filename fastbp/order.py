@@ -33,13 +33,13 @@ class Order:
         self._shuffle, self._pairs, self._stacked, self._rows = shuffle, pairs, stacked, rows
         owner = getattr(shuffle, "__self__", None)  # np.random.shuffle and random.shuffle have one too
         own_kind = getattr(type(owner), "shuffle", None)  # a subclass may shuffle in its own way
-        self._by_index = own_kind in _BY_INDEX and getattr(shuffle, "__name__", "") == "shuffle"
+        self.by_index = own_kind in _BY_INDEX and getattr(shuffle, "__name__", "") == "shuffle"
         self._python = owner if isinstance(owner, random.Random) else None
         self._compiled = compiled and type(owner) is random.Random  # a subclass may draw otherwise
 
     def next(self, visible: bool = False) -> np.ndarray:
         """The rows in the order of the next epoch; `visible` if the caller's list must show it at once."""
-        if not self._by_index:
+        if not self.by_index:
             self._shuffle(self._pairs)
             self._find_rows()
         elif self._python is None:
@@ -75,7 +75,7 @@ class Order:
 
     def apply(self) -> None:
         """Bring the caller's list into the present order."""
-        if self._by_index:
+        if self.by_index:
             self._pairs[:] = [self._stacked[row] for row in self._rows.tolist()]
 
     def state(self) -> dict[str, Any]:

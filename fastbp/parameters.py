@@ -73,3 +73,8 @@ def flatten(sizes: Sequence[int], biases: Sequence[Any], weights: Sequence[Any],
         for target, source in zip(own, given, strict=True):
             target[...] = source
     return theta
+
+
+def all_finite(*arrays: Any) -> bool:
+    """True unless one of the arrays of numbers holds NaN or infinity."""
+    return all(np.isfinite(a).all() for a in arrays if isinstance(a, np.ndarray) and a.dtype.kind == "f")

@@ -54,6 +54,10 @@ def history(of: "History") -> "Figure":
         _cost_and_score(axes[0], axes[1], of.epochs)
         axes[0].set_title("cost")
         axes[1].set_title("score")
+        if of.best_epoch is not None:
+            for axis in axes[:2]:
+                axis.axvline(of.best_epoch, color="0.6", linestyle=":", zorder=0, label="best epoch")
+            axes[1].legend()
     elif not by_layer:
         name, title = ("eta", "step size") if "eta" in of.columns else ("objective", "cost minimised")
         _curve(axes[0], of.epochs, name, title, "-")
@@ -85,7 +89,7 @@ def _axes(count: int) -> tuple["Figure", Any]:
 
 def _cost_and_score(cost: "Axes", score: "Axes", records: Sequence[dict[str, Any]]) -> None:
     for axis, what in ((cost, "cost"), (score, "score")):
-        for part, label, style in (("training", "training data", "--"), ("validation", "held-out data", "-")):
+        for part, label, style in (("training", "training data", "C0--"), ("validation", "held-out data", "C1-")):
             _curve(axis, records, f"{part}_{what}", label, style)
     score.legend()
 
@@ -121,6 +125,8 @@ def draw_settings(settings: "list[Setting]", metric: str, x: str | None, path: s
         point = (place if numbers else show(place), mean.mean, mean.error or 0.0)
         lines.setdefault(show_settings(others), []).append(point)
     for label, points in lines.items():
+        if numbers:  # the grid may name them in any order
+            points.sort()
         at, means, errors = (list(column) for column in zip(*points, strict=True))
         axis.errorbar(at, means, errors, marker="o", capsize=3, label=label or None)
     if numbers and min(places) > 0 and max(places) >= _LOGARITHMIC_FROM * min(places):

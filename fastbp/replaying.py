@@ -200,7 +200,7 @@ class Epoch:
         X = X.astype(self.architecture.dtype, copy=False)
         Y = chosen.one_hot(sizes[-1], self.architecture.dtype)
         Z, A = matrix.feedforward(self.architecture, biases, weights, X)
-        with np.errstate(over="ignore", invalid="ignore"):
+        with np.errstate(over="ignore", invalid="ignore", under="ignore"):
             costs = np.asarray(self.architecture.cost.value(Z[-1], A[-1], Y), np.float64)
         nabla_b, nabla_w = self._gradient(biases, weights, X, rows, counts, self.step + batch)
         return MiniBatch(

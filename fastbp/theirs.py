@@ -107,7 +107,8 @@ def running(path: Path) -> Iterator[io.StringIO]:
             ) from error
         except SyntaxError as error:
             port = "; it is written for Python 2" if "parentheses in call to 'print'" in str(error.msg) else ""
-            raise TheirCodeError(f"{error.filename or path}, line {error.lineno}: {error.msg}{port}") from error
+            at = f", line {error.lineno}" if error.lineno else ""
+            raise TheirCodeError(f"{error.filename or path}{at}: {error.msg}{port}") from error
         except Exception as error:
             line = _line_in(path, error)
             where = f"{path}, line {line}" if line else f"{path}"

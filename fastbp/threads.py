@@ -101,8 +101,9 @@ def limited_to(count: int) -> Iterator[None]:
         _limit.reset(token)
 
 
-# Places in the array where compiled threads meet; see `kernels.wait`.
-_SYNC, _BROKEN = 24, 16
+# Where compiled threads meet, a cache line each for a word that somebody will not come and for every thread's visits;
+# see `kernels.wait`.
+_LINE, _BROKEN = 8, 0
 
 
 def run_together(count: int, work: Callable[[int, np.ndarray], None]) -> None:
@@ -110,7 +111,7 @@ def run_together(count: int, work: Callable[[int, np.ndarray], None]) -> None:
 
     Threads live for one run, a tenth of a second: starting one takes 0.1 ms, and none is left behind for a fork.
     """
-    sync, errors = np.zeros(_SYNC, np.int64), []
+    sync, errors = np.zeros(_LINE * (1 + count), np.int64), []
     if count == 1:
         work(0, sync)
         return

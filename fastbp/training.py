@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from fastbp.engines import Engine
-from fastbp.errors import DivergenceError
+from fastbp.errors import DivergenceError, divergence_advice
 
 # Seconds a compiled run should take: long against its overhead (tens of microseconds), short for Ctrl-C and progress.
 RUN_SECONDS = 0.1
@@ -69,7 +69,7 @@ class Trainer:
         rows = order[start * self.batch_size : stop * self.batch_size]
         self.done = None
         try:
-            with np.errstate(over="ignore", divide="ignore", invalid="ignore"):  # said once, by DivergenceError
+            with np.errstate(all="ignore"):  # a divergence is said once, by DivergenceError
                 self.engine.train(rows, etas[start:stop], self.decay, step + start)
             self.done = stop
         except BaseException:  # Ctrl-C, say, between the steps of two layers
@@ -90,7 +90,3 @@ class Trainer:
                 self.engine.restore_state(state)
                 raise DivergenceError(epoch, batch, divergence_advice(float(etas[batch])))
         # A user's own function that is not the same twice leads here: all is finite now, and the run is done.
-
-
-def divergence_advice(eta: float) -> str:
-    return f"Try a smaller step size than eta={eta:g}, or scale the inputs."

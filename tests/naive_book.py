@@ -65,9 +65,10 @@ class NaiveBook:
     def SGD(
         self, training_data: list, epochs: int, mini_batch_size: int, eta: float, test_data: list | None = None
     ) -> None:
+        n = len(training_data)
         for epoch in range(epochs):
             self.shuffle(training_data)
-            for first in range(0, len(training_data), mini_batch_size):
+            for first in range(0, n, mini_batch_size):
                 self.update_mini_batch(training_data[first : first + mini_batch_size], eta)
             if not test_data:
                 print(f"Epoch {epoch} complete")

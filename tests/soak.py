@@ -35,8 +35,9 @@ OUTPUTS = {"sigmoid": "cross_entropy", "softmax": "log_likelihood", "identity": 
 HIDDEN = ("sigmoid", "tanh", "relu", "leaky_relu", "softplus", "gelu", "silu", "identity")
 OPTIMIZERS = (
     lambda: fastbp.SGD(0.01), lambda: fastbp.SGD(0.01, momentum=0.9),
-    lambda: fastbp.SGD(0.01, momentum=0.9, nesterov=True), lambda: fastbp.Adagrad(0.01),
-    lambda: fastbp.RMSprop(0.001), lambda: fastbp.Adam(0.001), lambda: fastbp.AdamW(0.001),
+    lambda: fastbp.SGD(0.01, momentum=0.9, nesterov=True), lambda: fastbp.SGDW(0.01, momentum=0.9),
+    lambda: fastbp.Adagrad(0.01), lambda: fastbp.RMSprop(0.001), lambda: fastbp.Adam(0.001),
+    lambda: fastbp.AdamW(0.001),
 )  # fmt: skip
 
 

@@ -25,28 +25,38 @@ TINY = {
         "tiny", (12, 6, 5, 3), 4, "relu", "softmax", "log_likelihood", initializer="he", data="gaussian"
     ),
     "adam": Workload("tiny", (12, 5, 3), 4, "relu", "softmax", "log_likelihood", "adam", 1e-3, data="gaussian"),
-}
+    "adam, dropout, weights": Workload(
+        "tiny", (12, 5, 3), 4, optimizer="adam", eta=1e-2, data="gaussian", dropout=0.5, weighted=True
+    ),
+    "dropout and weights, relu": Workload(
+        "tiny", (12, 6, 5, 3), 4, "relu", "softmax", "log_likelihood", initializer="he", data="gaussian",
+        dropout=0.3, weighted=True,
+    ),
+    "weights, cross-entropy": Workload("tiny", (12, 5, 3), 4, cost="cross_entropy", data="gaussian", weighted=True),
+}  # fmt: skip
 NO_PEER = ("fused", "matrix", "reference", "auto", "per_example", "numpy_batch")
+EXACT_PEERS = {"torch_eager": "torch", "jax_scan": "jax"}
 
 
-def trained(name: str, workload: Workload, dtype: str) -> np.ndarray:
+def trained(name: str, workload: Workload, dtype: str, checking: bool = True) -> np.ndarray:
     """A contender's parameters after two epochs of a hundred examples."""
+    pytest.importorskip(EXACT_PEERS.get(name, "numpy"), reason="not installed, so not compared")
     contender, kind = contenders.load(name), np.dtype(dtype)
     refusal = contender.refusal(workload, kind)
     if refusal:
         pytest.skip(refusal)
     data = workloads.load(workload, 100)
     contender.prepare(workload, data, kind, 1, workloads.initial_theta(workload))
+    contender.checking = checking
     contender.run(Order(100, epochs=2))
     return contender.parameters()
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize("name", NO_PEER)
+@pytest.mark.parametrize("name", (*NO_PEER, *EXACT_PEERS))
 @pytest.mark.parametrize("workload", TINY.values(), ids=TINY)
 def test_contenders_agree(name: str, workload: Workload, dtype: str) -> None:
-    oracle = "numpy_batch" if workload.optimizer == "adam" and name != "numpy_batch" else "reference"
-    truth, start = trained(oracle, workload, "float64"), workloads.initial_theta(workload)
+    truth, start = trained("reference", workload, "float64"), workloads.initial_theta(workload)
     error = np.linalg.norm(trained(name, workload, dtype) - truth) / np.linalg.norm(truth - start)
     assert error < contenders.load(name).tolerance(workload, np.dtype(dtype))
 
@@ -107,6 +117,24 @@ def test_who_agrees_is_timed_and_who_cannot_run_says_why(small: Workload) -> Non
     assert by_name["per_example"]["status"] == "not supported" and "float64" in by_name["per_example"]["reason"]
     assert by_name["absent"]["status"] == "not installed" and "absent" in by_name["absent"]["reason"]
     assert any("numpy_batch" in line for line in said)
+
+
+def test_a_variant_is_timed_beside_a_bare_sweep(small: Workload) -> None:
+    variant = small._replace(optimizer="adam", eta=1e-2, dropout=0.5, weighted=True, plain="S1")
+    with Runner(QUICK._replace(seconds=0.01, pause=0.0), str) as runner:
+        rows = runner.measure(variant, ["fused", "numpy_batch"], "float32", [1])
+    fused, numpy_batch = rows
+    assert fused["status"] == numpy_batch["status"] == "timed"
+    assert len(fused["sweep"]) == QUICK.samples and min(fused["sweep"]) > 0
+    assert numpy_batch["sweep"] == []
+
+
+@pytest.mark.parametrize("name", ["numpy_batch", *EXACT_PEERS])
+def test_what_is_timed_draws_masks_of_its_own(name: str) -> None:
+    workload = TINY["adam, dropout, weights"]
+    given, own = (trained(name, workload, "float64", checking=checking) for checking in (True, False))
+    moved = np.linalg.norm(given - workloads.initial_theta(workload))
+    assert 0.01 * moved < np.linalg.norm(own - given) < moved
 
 
 def test_a_wrong_result_is_not_timed(small: Workload) -> None:
@@ -217,6 +245,8 @@ def sample() -> dict[str, Any]:
         row("S1", "torch_eager", 1.0, status="not installed", reason="No module named 'torch'"),
         row("B1", "book_sgd", 30e-6, dtype="float64"),
         row("B1", "per_example", 1000e-6, dtype="float64"),
+        row("A1", "fused", 22e-6, sweep=[4e-6, 5e-6, 6e-6]),
+        row("A1", "jax_scan", 66e-6),
         row("L1", "matrix", 10e-3, products=[6e-3, 7e-3, 5e-3]),
         row("L1", "jax_scan", 7e-3, products=[5e-3] * 3),
     ]
@@ -256,6 +286,11 @@ def test_goals_are_judged_from_the_file(sample: dict[str, Any]) -> None:
     assert figures["`from fastbp import Network` against `import numpy`"][1] == pytest.approx(2.0)
     assert figures["the plan's time against the measured, worst point"][1] == pytest.approx(20 / 15)
     assert figures["M1 float32 against the best peer"][1] is None
+    goal, figure, _ = figures["S1 with Adam (A1), float32, against JAX"]
+    assert figure == pytest.approx(3.0) and goal.met(3.1)
+    goal, figure, _ = figures["A1 float32 against S1 and one sweep of Adam"]
+    assert figure == pytest.approx(22 / 20) and goal.met(figure) and not goal.met(1.2)
+    assert figures["R1 float32 against S1 and one sweep of Adam"][1] is None
     goal, figure, _ = figures["many networks in a sweep, share of the time of one after another"]
     assert figure == pytest.approx(0.25) and goal.met(figure)
     del sample["sweep"]  # a file of before that was measured
@@ -269,7 +304,8 @@ def test_the_page_says_where_we_lose(sample: dict[str, Any]) -> None:
     assert "NumPy batch at batch size 64 (by 1.23×)." in lost
     assert any("against JAX: 3.00×, the goal is ≥ 5×" in line for line in missed(run))
     text = page(run, ["batch.png"])
-    for line in (*lost, *missed(run), "scikit-learn: another cost.", "PyTorch eager: not installed"):
+    for line in (*lost, *missed(run), "scikit-learn: another cost.", "PyTorch eager: not installed",
+                 "fastbp fused: one sweep of the optimizer over the parameters, alone: 5.00 µs."):  # fmt: skip
         assert line in text
     assert "| fastbp.sweep | 2 | 31.2 ms | 0 % | 1,920 | 4.00× |" in text
     assert (

@@ -77,6 +77,27 @@ def test_an_import_loads_nothing_heavy(statement: str) -> None:
     assert python(f"{statement}; {LOADED.format(heavy=HEAVY)}").strip() == "[]"
 
 
+def test_the_import_of_a_network_loads_little() -> None:
+    """It took 1.5 times as long as `import numpy`: 24 dataclasses, half a millisecond each, numpy.random, pathlib."""
+    added = "before = set(sys.modules); from fastbp import Network; print(*sorted(set(sys.modules) - before))"
+    loaded = python(f"import sys, numpy; {added}").split()
+    ours = {name.removeprefix("fastbp.") for name in loaded if name.partition(".")[0] == "fastbp"}
+    layers = {"network", "engines", "data", "initializers", "architecture", "parameters", "costs", "activations"}
+    assert ours == {"fastbp", "errors", *layers}
+    assert [name for name in loaded if name.startswith("numpy")] == []
+    assert {"random", "pathlib", "hashlib", "csv"}.isdisjoint(loaded)
+
+
+def test_the_modules_of_the_engines_are_loaded_when_asked_for() -> None:
+    from fastbp import engines
+
+    assert {name: getattr(engines, name).__name__ for name in (*engines.NAMES, "plan")} == {
+        name: f"fastbp.engines.{name}" for name in (*engines.NAMES, "plan")
+    }
+    with pytest.raises(AttributeError, match=r"module 'fastbp\.engines' has no attribute 'matrx'"):
+        engines.matrx  # noqa: B018
+
+
 def test_the_reference_engine_trains_without_numba() -> None:
     train = "net = fastbp.Network([4, 3, 2], engine='reference'); net.fit([[1, 2, 3, 4]], [1], epochs=1, eta=1)"
     assert "numba" not in python(f"import fastbp; {train}; net.predict([[1, 2, 3, 4]]); {LOADED.format(heavy=HEAVY)}")

@@ -124,6 +124,9 @@ def test_hold_out_takes_of_each_label_its_share() -> None:
         assert np.sum(labels[held] == label) == np.sum(labels == label) // 4
     assert not np.array_equal(held, splits.hold_out(403, 0.25, labels, rng.permutation(403))[1])
     assert splits.hold_out(10, 0.2)[1].tolist() == [4, 9]
+    for share in (0.29, 0.57, 0.07, 0.115):  # 0.29 * 100 is 28.999999999999996
+        assert len(splits.hold_out(1000, share)[1]) == round(1000 * share)
+    assert len(splits.hold_out(100, 0.29)[1]) == 29 and len(splits.hold_out(99, 0.29)[1]) == 28
     assert splits.hold_out(10, 0.2, None, np.arange(10)[::-1])[1].tolist() == [0, 5]
 
 
@@ -195,6 +198,36 @@ def test_logs_hold_every_record(tmp_path: Path) -> None:
         network().fit(
             X, Y, epochs=1, eta=1.0, monitor_training=True, callbacks=[CSVLog(tmp_path / "run.csv", append=True)]
         )
+
+
+class Now(Callback):
+    """Adds a column to the records of some epochs."""
+
+    def __init__(self, *epochs: int) -> None:
+        self.epochs = epochs
+
+    def on_epoch_end(self, network: Any, record: dict) -> None:
+        if record["epoch"] in self.epochs:
+            record["now"] = 10.0 * record["epoch"]
+
+
+def test_a_column_of_some_epochs_only(tmp_path: Path) -> None:
+    log = tmp_path / "run.csv"
+    history = network().fit(X, Y, epochs=4, eta=1.0, callbacks=[Now(0, 2), CSVLog(log)])
+    assert history["now"] == [0.0, None, 20.0, None]
+    history.to_csv(tmp_path / "h.csv")
+    assert (tmp_path / "h.csv").read_bytes() == log.read_bytes()
+    assert [line.split(",")[-1] for line in log.read_text().splitlines()] == ["now", "0.0", "", "20.0", ""]
+    assert np.isnan(history.to_frame()["now"][1])
+    late = network().fit(X, Y, epochs=3, eta=1.0, validation_data=HELD_OUT, callbacks=[Now(2)])
+    assert late.columns[-1] == "now" and late["now"] == [None, None, 20.0]
+    late.to_csv(tmp_path / "h.csv")
+    assert (tmp_path / "h.csv").read_text().splitlines()[1][-1] == ","
+    assert "now" in str(late).splitlines()[0] and late.plot() is not None
+    with pytest.raises(KeyError, match=r"recorded are epoch, .*, now"):
+        late["then"]
+    with pytest.raises(ValueError, match="add to each record from the first epoch on"):
+        network().fit(X, Y, epochs=3, eta=1.0, callbacks=[Now(2), CSVLog(log)])
 
 
 def test_json_has_no_nan(tmp_path: Path) -> None:
@@ -334,6 +367,17 @@ def test_history_plots(options: dict, titles: list[str]) -> None:
     assert [axis.get_title() for axis in figure.axes] == titles
     for axis in figure.axes:
         assert all(len(line.get_xdata()) == 3 for line in axis.lines) and axis.lines
+
+
+def test_a_plot_marks_the_best_epoch() -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    rule = EarlyStopping(patience=1)
+    history = network().fit(X, Y, epochs=9, eta=1e-9, validation_data=HELD_OUT, early_stopping=rule)
+    cost, score = history.plot().axes
+    for axis in (cost, score):
+        best = axis.lines[-1]
+        assert len(axis.lines) == 2 and best.get_xdata() == [0, 0] and best.get_label() == "best epoch"
+    assert [text.get_text() for text in score.get_legend().get_texts()] == ["held-out data", "best epoch"]
 
 
 @pytest.mark.parametrize(("method", "package"), [("plot", "matplotlib"), ("to_frame", "pandas")])

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import csv
 import errno
 import json
 import os
@@ -123,6 +124,80 @@ def test_goes_on_from_any_mini_batch(engine: str, name: str, dtype: str, tmp_pat
         other = network(**make | {"seed": 2})
         assert_same_history(fit(other, resume=path, **options), history)
         assert_same(other, net)
+
+
+OPTIMIZERS: list[Callable[[Any], Any]] = [
+    fastbp.SGD,
+    lambda eta: fastbp.SGD(eta, momentum=0.9),
+    lambda eta: fastbp.SGD(eta, momentum=0.9, nesterov=True),
+    lambda eta: fastbp.SGDW(eta, momentum=0.5, weight_decay=0.1),
+    fastbp.Adagrad,
+    fastbp.RMSprop,
+    fastbp.Adam,
+    lambda eta: fastbp.AdamW(eta, weight_decay=0.1),
+]
+SCHEDULES: list[Any] = [
+    fastbp.Step(0.05, 2, 0.5),
+    fastbp.Step(0.05, 5, 0.7, by="step"),
+    fastbp.Exponential(0.05, 0.99, by="step"),
+    fastbp.Cosine(0.05, 30, by="step"),
+    fastbp.WarmUp(fastbp.Cosine(0.05, 4), 11, by="step"),
+    fastbp.HalveWhenStuck(0.05, patience=1, ends=False),
+    fastbp.WarmUp(fastbp.HalveWhenStuck(0.05, patience=1, monitor="validation_cost"), 2),
+]
+
+
+class Meddles(fastbp.Callback):
+    """Remembers, draws, adds a column, and changes the network."""
+
+    def __init__(self) -> None:
+        self.seen: list[float] = []
+
+    def on_epoch_end(self, network: Any, record: dict[str, Any]) -> None:
+        self.seen.append(record["validation_cost"])
+        record["meddling"] = len(self.seen) + np.random.rand()
+        network.weights[0][0, 0] *= 1.01
+
+    def state(self) -> dict[str, Any]:
+        return {"seen": list(self.seen)}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.seen = list(state["seen"])
+
+
+@pytest.mark.parametrize("optimizer", range(len(OPTIMIZERS)))
+def test_every_optimizer_goes_on_under_every_schedule_with_its_logs(
+    optimizer: int, tmp_path: Path, every: list[Path]
+) -> None:
+    def run(folder: Path, schedule: Any, engine: str, seed: int, **more: Any) -> tuple[fastbp.Network, list, list]:
+        np.random.seed(7)
+        net, best = network(seed=seed, engine=engine), fastbp.ModelCheckpoint(folder / "best", save_best_only=True)
+        callbacks = [Meddles(), fastbp.CSVLog(folder / "log.csv"), fastbp.JSONLog(folder / "log.jsonl"), best]
+        history = fit(
+            net, **OPTIONS["dropout"] | {"eta": None}, optimizer=OPTIMIZERS[optimizer](schedule), callbacks=callbacks,
+            **more,
+        )  # fmt: skip
+        files = [
+            [{k: v for k, v in line.items() if "second" not in k} for line in lines]
+            for lines in (
+                csv.DictReader((folder / "log.csv").read_text().splitlines()),
+                map(json.loads, (folder / "log.jsonl").read_text().splitlines()),
+            )
+        ]
+        records = [{k: v for k, v in record.items() if "second" not in k} for record in history.epochs]
+        return net, [records, callbacks[0].seen], [files, fastbp.load(folder / "best")._theta().tolist()]
+
+    for i, schedule in enumerate(SCHEDULES):
+        engine, folder = ENGINES[(i + optimizer) % 3], tmp_path / str(i)
+        folder.mkdir()
+        every.clear()
+        checkpoint = fastbp.Checkpoint(folder / "c", every_batches=5)
+        net, *left = run(folder, schedule, engine, 1, checkpoint=checkpoint)
+        path = every[(3 * i + optimizer) % len(every)]  # the logs are now longer than at that checkpoint
+        other, *again = run(folder, schedule, engine, 2, resume=path)
+        assert_same(other, net)
+        assert again == left
+        fastbp.replay(path, X, Y, batch=i)
 
 
 SHUFFLES: dict[str, Callable[[], dict[str, Any]]] = {

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 import fastbp
 from fastbp import diagnostics
 from fastbp.activations import ACTIVATIONS
+from fastbp.book import network2
 from fastbp.engines import reference
 
 RNG = np.random.default_rng(0)
@@ -72,8 +73,38 @@ def test_a_cost_without_a_value_is_refused() -> None:
         def cost_derivative(self, output_activations: Any, y: Any) -> Any:
             return 2 * (output_activations - y)
 
-    with pytest.raises(TypeError, match="no cost to take differences of"):
+    with pytest.raises(TypeError, match="no cost to take differences of; give it: cost=f"):
         diagnostics.check_gradients(Own([5, 3], seed=1), X, Y)
+    with pytest.raises(TypeError, match="this one has the cost 'quadratic'"):
+        diagnostics.check_gradients(fastbp.Network([5, 3], seed=1), X, Y, cost=lambda a, y: 0.0)
+
+
+@pytest.mark.parametrize("output", ["sigmoid", "softmax", "tanh"])
+@pytest.mark.parametrize("factor, agrees", [(4.0, True), (3.0, False)])
+def test_a_cost_derivative_is_checked_against_its_cost(output: str, factor: float, agrees: bool) -> None:
+    class Fourth(fastbp.Network):
+        def cost_derivative(self, output_activations: Any, y: Any) -> Any:
+            return factor * (output_activations - y) ** 3
+
+    def fourth(a: np.ndarray, y: np.ndarray) -> Any:
+        assert a.shape == y.shape == (3, 1)
+        return np.sum((a - y) ** 4)
+
+    cost = "log_likelihood" if output == "softmax" else "quadratic"
+    net = Fourth([5, 4, 3], output=output, cost=cost, seed=1, dtype="float32")
+    check = diagnostics.check_gradients(net, X, Y, cost=fourth)
+    assert check.ok is agrees and check.worst == pytest.approx(0.0 if agrees else 0.25, abs=1e-6)
+
+
+@pytest.mark.parametrize("factor, agrees", [(4.0, True), (3.0, False)])
+def test_a_cost_of_network2_is_checked(factor: float, agrees: bool) -> None:
+    class Fourth:
+        fn = staticmethod(lambda a, y: np.sum((a - y) ** 4))
+        delta = staticmethod(lambda z, a, y: factor * (a - y) ** 3 * a * (1 - a))
+
+    for cost in (Fourth, Fourth()):
+        check = diagnostics.check_gradients(network2.Network([5, 4, 3], cost=cost, seed=1), X, Y)
+        assert check.ok is agrees and {layer.error < 1e-6 for layer in check.layers} == {agrees}
 
 
 # --- per-example gradients ----------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 The oracle is `naive_book.NaiveBook`. Whatever a test changes in a network, it changes in the oracle by the same words.
 """
 
+import collections
 import copy
 import io
 import os
@@ -532,6 +533,135 @@ def test_edits_between_calls_are_seen(module: types.ModuleType, shuffle: Callabl
     for engine in ENGINES:
         ours = story(lambda engine=engine: module.Network(sizes, engine=engine), train, [])
         assert_same_story(ours, story(lambda: NaiveBook(sizes, shuffle), train, []))
+
+
+# Data augmentation, as students write it: once an epoch, from a method or a shuffle of their own. The engine trained on
+# what it had stacked before the first epoch, and an overridden evaluate even found its new pairs taken back.
+
+
+class Augments:
+    """`edit`, called in evaluate, changes the list of the training data, which is `mine`."""
+
+    mine: list
+    edit: Any
+
+    def evaluate(self, test_data: Any) -> int:
+        self.edit(self.mine)
+        return super().evaluate(test_data)  # type: ignore[misc]
+
+
+def add_noise(pairs: list) -> None:
+    for i, (x, _) in enumerate(pairs):
+        x += 0.1 * np.sin(i + 7 * x)
+
+
+def put_noisy_pairs_in_place(pairs: list) -> None:
+    pairs[:] = [(x + 0.1 * np.sin(7 * x), y) for x, y in pairs]
+
+
+def sort_by_first_input(pairs: list) -> None:
+    pairs.sort(key=lambda pair: float(pair[0][0, 0]))
+
+
+def add_pairs(pairs: list) -> None:
+    pairs += [(-x, y) for x, y in pairs[:3]]
+
+
+EDITS = [add_noise, put_noisy_pairs_in_place, sort_by_first_input, add_pairs, lambda pairs: pairs.pop(2), id]
+
+
+@pytest.mark.parametrize("engine", ["reference", "fused"])
+@pytest.mark.parametrize("edit", EDITS)
+def test_a_list_edited_between_two_epochs(
+    module: types.ModuleType, shuffle: Callable[[list], None], edit: Callable[[list], Any], engine: str
+) -> None:
+    sizes = [4, 3, 2]
+    tests = labelled(example_pairs(sizes, 8, seed=5))
+
+    def train(net: Any, _: Pairs) -> None:
+        net.mine, net.edit = example_pairs(sizes, 14), edit
+        for _ in range(2):
+            net.SGD(net.mine, 4, 5, 2.0, test_data=tests)
+        net.after = np.hstack([x for x, _ in net.mine])
+
+    ours = story(lambda: type("Net", (Augments, module.Network), {})(sizes, engine=engine), train, [])
+    theirs = story(lambda: type("Net", (Augments, NaiveBook), {})(sizes, shuffle), train, [])
+    assert_same_story(ours, theirs)
+    np.testing.assert_array_equal(ours["net"].after, theirs["net"].after)
+
+
+@pytest.mark.parametrize("engine", ["reference", "fused"])
+def test_a_shuffle_that_edits_the_arrays(module: types.ModuleType, engine: str) -> None:
+    sizes = [4, 3, 2]
+    tests = labelled(example_pairs(sizes, 8, seed=5))
+
+    def shuffle(pairs: list) -> None:
+        np.random.shuffle(pairs)
+        add_noise(pairs)
+
+    def train(net: Any, _: Pairs) -> None:
+        net.SGD(example_pairs(sizes, 11), 4, 5, 2.0, test_data=tests)
+
+    ours = story(lambda: module.Network(sizes, engine=engine, shuffle=shuffle), train, [])
+    assert_same_story(ours, story(lambda: NaiveBook(sizes, shuffle), train, []))
+
+
+def test_edits_between_two_epochs_that_spoil_the_data_are_found() -> None:
+    class Spoils(fastbp.Network):
+        def evaluate(self, test_data: Any) -> int:
+            pairs[0] = (np.full((4, 1), np.nan), pairs[0][1])
+            return 0
+
+    pairs = example_pairs([4, 2], 5)
+    net = Spoils([4, 2])
+    with pytest.raises(ValueError, match="nan in row 0, column 0"):
+        printed(lambda: net.SGD(pairs, 3, 2, 1.0, test_data=labelled(pairs)))
+    assert all(np.isfinite(w).all() for w in net.weights)
+    assert np.isnan(pairs[0][0]).all()  # what the user did is not undone
+
+
+def array_of_pairs(pairs: Pairs) -> np.ndarray:
+    """(n, 2), an array in each place: what np.array(training_data, dtype=object) makes of MNIST."""
+    array = np.empty((len(pairs), 2), object)
+    for i, pair in enumerate(pairs):
+        array[i, 0], array[i, 1] = pair
+    return array
+
+
+def array_of_tuples(pairs: Pairs) -> np.ndarray:
+    array = np.empty(len(pairs), object)
+    array[:] = pairs
+    return array
+
+
+def test_arrays_and_other_sequences_are_shuffled_in_place_too(module: types.ModuleType) -> None:
+    """np.array(pairs, dtype=object) was read like an iterator: its second call of SGD began from the first order."""
+    sizes = [4, 3, 4]
+    tests = labelled(example_pairs(sizes, 8, seed=5))
+    kinds: list[Callable[[Pairs], Any]] = [array_of_pairs, array_of_tuples, np.array, collections.UserList]
+    for kind in kinds:
+
+        def train(net: Any, pairs: Pairs, kind: Callable = kind) -> None:
+            given = kind(pairs)
+            for _ in range(3):
+                net.SGD(given, 2, 5, 1.0, test_data=tests)
+            net.after = [float(x[0, 0]) for x, _ in given]
+
+        pairs = example_pairs(sizes, 13)
+        ours = story(lambda: module.Network(sizes, shuffle=np.random.shuffle), train, pairs)
+        theirs = story(lambda: NaiveBook(sizes, np.random.shuffle), train, pairs)
+        assert_same_story(ours, theirs)
+        assert ours["net"].after == theirs["net"].after
+        assert sorted(ours["net"].after) != ours["net"].after != [float(x[0, 0]) for x, _ in pairs]
+
+
+def test_an_array_that_cannot_be_written_is_read_like_an_iterator() -> None:
+    array = array_of_pairs(example_pairs([4, 2], 5))
+    array.flags.writeable = False
+    assert printed(lambda: fastbp.Network([4, 2]).SGD(array, 2, 2, 1.0)) == ["Epoch 0 complete", "Epoch 1 complete"]
+    array = array_of_pairs(example_pairs([4, 2], 5))
+    with pytest.raises(ValueError, match="a list of 4 where 5"):
+        fastbp.Network([4, 2], shuffle=lambda pairs: pairs.pop()).SGD(array, 1, 2, 1.0)
 
 
 def test_edits_that_spoil_the_data_are_found() -> None:

@@ -240,6 +240,7 @@ NAMED: dict[str, Callable[[np.ndarray], Any]] = {
     "series": lambda y: pd.Series(NAMES[y]),
     "categorical": lambda y: pd.Series(pd.Categorical(NAMES[y], categories=NAMES[::-1])),
     "pandas strings": lambda y: pd.Series(NAMES[y], dtype="string"),
+    "frame": lambda y: pd.DataFrame({"label": NAMES[y]}),  # refused once, where a frame of integers was taken
 }
 
 

@@ -115,13 +115,12 @@ def test_update_panel(dtype: type, vectors: int) -> None:
         c.check(wanted, 20 * np.finfo(dtype).eps * (1 + steps**0.5))
 
 
-def compressed(rng: np.random.Generator, dtype: type, rows: int, n: int) -> tuple[np.ndarray, kernels.Data]:
-    """A matrix with rows of every length, none and one entry among them, dense and as the kernels take it."""
+def compressed(rng: np.random.Generator, dtype: type, rows: int, n: int) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+    """A matrix with rows of every length, none and one entry among them: dense, and (begins, ends, indices, values)."""
     X = rng.normal(size=(rows, n)) * (rng.random((rows, n)) < rng.random((rows, 1)))
     X = X.astype(dtype)
     indptr = np.concatenate([[0], np.cumsum(np.count_nonzero(X, axis=1))])
-    none = np.empty(0, dtype)
-    return X, kernels.Data(none, indptr, np.nonzero(X)[1].astype(np.int32), X[X != 0], none, NO_LABELS, none)
+    return X, (indptr[:-1], indptr[1:], np.nonzero(X)[1].astype(np.int32), X[X != 0])
 
 
 @pytest.mark.parametrize("vectors", [1, 2])
@@ -129,7 +128,7 @@ def compressed(rng: np.random.Generator, dtype: type, rows: int, n: int) -> tupl
 def test_gather_panel(dtype: type, vectors: int) -> None:
     p, used = panel(dtype), vectors * lanes(dtype)
     for rng, n, m in cases(dtype, count=10):
-        X, data = compressed(rng, dtype, 7, n)
+        X, entries = compressed(rng, dtype, 7, n)
         rows, scale = rng.integers(0, 7, size=m), dtype(rng.choice([1, 0.6]))
         first = int(rng.integers(0, m + 1))
         w, bias = Place(rng, dtype, rng.normal(size=(n, p))), Place(rng, dtype, rng.normal(size=(1, p)))
@@ -137,7 +136,8 @@ def test_gather_panel(dtype: type, vectors: int) -> None:
         wanted = z.now
         Z = float(scale) * X[rows].astype(float) @ w.now + bias.now
         wanted[first:, :used] = Z[first:, :used]
-        kernels.gather_panel(z.flat, z.at, w.flat, w.at, data, rows, first, m, vectors, scale, bias.flat, bias.at)
+        place, start = (z.flat, z.at, w.flat, w.at), (bias.flat, bias.at)
+        kernels.gather_panel(*place, *entries, rows, first, m, vectors, scale, *start)
         z.check(wanted, 50 * np.finfo(dtype).eps * (1 + n**0.5))
 
 
@@ -146,25 +146,24 @@ def test_gather_panel(dtype: type, vectors: int) -> None:
 def test_scatter_panel(dtype: type, vectors: int) -> None:
     p, used = panel(dtype), vectors * lanes(dtype)
     for rng, n, m in cases(dtype, count=10):
-        X, data = compressed(rng, dtype, 7, n)
+        X, entries = compressed(rng, dtype, 7, n)
         rows, factor = rng.integers(0, 7, size=m), dtype(rng.choice([1, -0.6]))  # some rows come twice
         w, d = Place(rng, dtype, rng.normal(size=(n, p))), Place(rng, dtype, rng.normal(size=(m, p)))
         wanted = w.now
         wanted[:, :used] += (float(factor) * X[rows].T.astype(float) @ d.now)[:, :used]
-        kernels.scatter_panel(w.flat, w.at, d.flat, d.at, data, rows, vectors, factor)
+        kernels.scatter_panel(w.flat, w.at, d.flat, d.at, *entries, rows, vectors, factor)
         w.check(wanted, 50 * np.finfo(dtype).eps * (1 + m**0.5))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_an_input_named_twice_in_a_row_counts_twice(dtype: type) -> None:
-    p, none = panel(dtype), np.empty(0, dtype)
-    data = kernels.Data(
-        none, np.array([0, 3]), np.array([1, 0, 1], np.int32), np.array([2, 5, 3], dtype), none, NO_LABELS, none
-    )
+    p = panel(dtype)
+    indices, values = np.array([1, 0, 1], np.int32), np.array([2, 5, 3], dtype)
+    row = np.array([0]), np.array([3]), indices, values
     w, z, rows, one = np.ones(2 * p, dtype), np.zeros(p, dtype), np.array([0]), dtype(1)
-    kernels.gather_panel(z, 0, w, 0, data, rows, 0, 1, 2, one, np.zeros(p, dtype), 0)
+    kernels.gather_panel(z, 0, w, 0, *row, rows, 0, 1, 2, one, np.zeros(p, dtype), 0)
     np.testing.assert_array_equal(z, np.full(p, 10))
-    kernels.scatter_panel(w, 0, np.ones(p, dtype), 0, data, rows, 2, one)
+    kernels.scatter_panel(w, 0, np.ones(p, dtype), 0, *row, rows, 2, one)
     np.testing.assert_array_equal(w.reshape(2, p), [[6] * p, [6] * p])
 
 
@@ -230,7 +229,7 @@ def test_spread_rows(dtype: type) -> None:
         X, rows = np.random.default_rng(0).normal(size=(6, n)).astype(dtype), np.array([4, 0, 4, 2])
         panels = -(-n // p)
         work = np.full(3 + panels * 4 * p + 2, np.nan, dtype)
-        kernels.spread_rows(work, 3, 4 * p, X.reshape(-1), n, rows, 1, 4)
+        kernels.spread_rows(work, 3, 4 * p, X.reshape(-1), 0, n, n, rows, 1, 4)
         got = unpanelled(work[3:-2], 4, panels * p, dtype)
         np.testing.assert_array_equal(got[1:, :n], X[rows[1:]])
         assert np.isnan(got[0]).all() and np.isnan(got[:, n:]).all()  # the first row is another thread's
@@ -247,13 +246,15 @@ def test_transpose(dtype: type) -> None:
         at = shape.layers[2, kernels.WEIGHT_AT]
         packed[at : at + below * shape.layers[2, kernels.PADDED]] = panelled(W, dtype)
         panels = -(-below // p)
-        for first, last in ((0, panels // 2), (panels // 2, panels)):  # as two threads do
-            kernels.transpose(shape, packed, work, 2, first, last)
+        for g in range(panels):
+            kernels.transpose(shape, packed, work, 2, g, g)
         at = shape.layers[2, kernels.TURNED_AT]
         padded = int(shape.layers[2, kernels.PADDED])
         turned = unpanelled(work[at : at + panels * p * padded], padded, panels * p, dtype)
         np.testing.assert_array_equal(turned[:n, :below], W.T.astype(float))
         assert (turned[:n, below:] == 0).all()
+        kernels.transpose(shape, packed, work, 2, panels - 1, 0)  # in the place of another
+        np.testing.assert_array_equal(work[at : at + p * padded], work[at + (panels - 1) * p * padded :][: p * padded])
         work[at : at + turned.size], work[shape.zeros_at : shape.zeros_at + p] = np.nan, np.nan
         assert np.isnan(work).all()
 
@@ -279,14 +280,13 @@ def test_subtract_targets(dtype: type, by_label: bool) -> None:
         A, (a, d) = rng.normal(size=(4, n)).astype(dtype), shape.layers[1, [kernels.A_AT, kernels.DELTA_AT]]
         work[a:d] = panelled(A, dtype, np.nan)  # the padding of a may be anything
         targets, given = (none, labels) if by_label else (Y.reshape(-1), NO_LABELS)
-        data = kernels.Data(none, NO_LABELS, np.empty(0, np.int32), none, targets, given, none)
         panels = -(-n // p)
         for part in (
             kernels.Part(0, panels, 0, 1),
             kernels.Part(0, panels // 2, 1, 4),
             kernels.Part(panels // 2, panels, 1, 4),
         ):
-            kernels.subtract_targets(shape, work, data, rows, part, dtype(-0.5))
+            kernels.subtract_targets(shape, work, targets, given, none, rows, part, dtype(-0.5))
         delta = unpanelled(work[d : d + 4 * panels * p], 4, panels * p, dtype)
         wanted = dtype(-0.5) * (A - (np.eye(n, dtype=dtype)[labels[rows]] if by_label else Y[rows]))
         np.testing.assert_array_equal(delta[:, :n], wanted)
@@ -328,7 +328,7 @@ def test_pack_and_unpack(sizes: tuple[int, ...], dtype: type) -> None:
     biases, weights = parameters.views(sizes, theta)
     layers = shape.layers
     packed = np.zeros(int(layers[-1, kernels.BIAS_AT] + layers[-1, kernels.PADDED]), dtype)
-    kernels.pack(shape, theta, packed)
+    fused.pack(shape, theta, packed)
     assert np.count_nonzero(packed) == theta.size  # the padding stays zero
     for l, (w, b) in enumerate(zip(weights, biases, strict=True), start=1):
         n, below, padded = layers[l, kernels.SIZE], layers[l - 1, kernels.SIZE], layers[l, kernels.PADDED]
@@ -339,7 +339,7 @@ def test_pack_and_unpack(sizes: tuple[int, ...], dtype: type) -> None:
         np.testing.assert_array_equal(packed[at : at + n], b[:, 0])
     for scale in (1.0, 0.625):
         back = np.full_like(theta, np.nan)
-        kernels.unpack(shape, packed, np.array([scale], dtype), back)
+        fused.unpack(shape, packed, np.array([scale], dtype), back)
         wanted = theta.copy()
         wanted[: sizes[0] * sizes[1]] *= dtype(scale)  # of the first weights alone
         np.testing.assert_array_equal(back, wanted)

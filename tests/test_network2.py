@@ -582,6 +582,38 @@ def test_snapshots_and_lists_edited_between_calls(engine: str) -> None:
     assert_same_story(ours, story(lambda: NaiveBook2(SIZES), lambda net, _: train(net, []), pairs))
 
 
+@pytest.mark.parametrize("engine", ["matrix", "auto"])
+def test_a_list_edited_between_two_epochs(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in chapter 1's network; a shuffle that edits the arrays counts in the monitored costs, too."""
+    tests = labelled(example_pairs(SIZES, 8, seed=5))
+
+    def edit(pairs: list) -> None:
+        for x, _ in pairs:
+            x += 0.1 * np.sin(7 * x)
+
+    class Augments:
+        def accuracy(self, data: Any, convert: bool = False) -> int:
+            if convert:
+                edit(data)
+            return super().accuracy(data, convert)  # type: ignore[misc]
+
+    def train(net: Any, _: Pairs) -> Any:
+        return net.SGD(example_pairs(SIZES, 11), 4, 5, 0.5, 0.3, tests, **ALL)
+
+    ours = story(lambda: type("Net", (Augments, network2.Network), {})(SIZES, engine=engine), train, [])
+    assert_same_story(ours, story(lambda: type("Net", (Augments, NaiveBook2), {})(SIZES), train, []))
+
+    plain = random.shuffle
+
+    def shuffle(pairs: list) -> None:
+        plain(pairs)
+        edit(pairs)
+
+    monkeypatch.setattr(random, "shuffle", shuffle)
+    ours = story(lambda: network2.Network(SIZES, engine=engine), train, [])
+    assert_same_story(ours, story(lambda: NaiveBook2(SIZES), train, []))
+
+
 def test_iterators_are_read_once() -> None:
     pairs, tests = example_pairs(SIZES, 9), labelled(example_pairs(SIZES, 8, seed=5))
     assert_same_story(

@@ -17,6 +17,7 @@ from scipy import sparse
 
 import fastbp
 from fastbp import data, memory, training
+from fastbp.book import network2
 from fastbp.errors import DivergenceError
 
 ENGINES = ("reference", "matrix", "fused", "auto")
@@ -272,6 +273,39 @@ def test_saturated_neurons(engine: str, dtype: str, scale: float) -> None:
     assert net.weights[0].tolist() == (scale * np.eye(2)).astype(dtype).tolist()
     history = net.fit(X, [1, 0], epochs=1, eta=1e-3, validation_data=(X, [1, 0]))
     assert np.isfinite(history["validation_cost"]).all() and history["validation_score"] == [0]
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_an_underflow_is_no_error_where_a_user_lets_every_one_raise(engine: str, dtype: str) -> None:
+    """After np.seterr(all="raise"), e^-1000 in a saturated sigmoid or softmax ended the training by an exception."""
+    rng = np.random.default_rng(0)
+    X, y = 500 * rng.normal(size=(40, 6)), rng.integers(0, 3, 40)
+    pairs = [(x.reshape(-1, 1), np.eye(3)[:, [label]]) for x, label in zip(X, y, strict=True)]
+    labelled = [(x, int(np.argmax(target))) for x, target in pairs]
+
+    def everything() -> list[float]:
+        found: list[Any] = [fastbp.sigmoid(np.array([-1e3, 1e3, 720])), fastbp.sigmoid_prime(np.array([-1e3, 720]))]
+        for hidden, output, cost in (
+            ("sigmoid", "sigmoid", "quadratic"),
+            ("gelu", "softmax", "log_likelihood"),
+            ("silu", "sigmoid", "cross_entropy"),
+            ("tanh", "softplus", "quadratic"),
+        ):
+            net = fastbp.Network([6, 5, 3], hidden=hidden, output=output, cost=cost, seed=0, dtype=dtype, engine=engine)
+            history = net.fit(X, y, epochs=2, eta=1e-4, validation_data=(X, y), monitor_training=True)
+            found += [net.outputs(X), net.score(X, y), net.feedforward(pairs[0][0]), history["validation_cost"]]
+            found += [*net.backprop(*pairs[0])[1], *net.backprop(X.T, np.eye(3)[:, y])[1], net.evaluate(labelled)]
+            net.update_mini_batch(pairs, 1e-4)
+            net.SGD(pairs[:9], 1, 4, 1e-4, test_data=labelled)
+            found += net.weights
+        chapter_3 = network2.Network([6, 5, 3], seed=0, dtype=dtype, engine=engine)
+        found += chapter_3.SGD(list(pairs), 2, 9, 1e-4, 0.1, labelled, False, True, True, True)
+        found += [chapter_3.total_cost(pairs, 0.1), chapter_3.accuracy(labelled), *chapter_3.weights]
+        return [float(number) for each in found for number in np.ravel(each)]
+
+    expected = everything()
+    with np.errstate(all="raise"):
+        assert everything() == expected
 
 
 # --- 4: labels that are none --------------------------------------------------------------------------------

@@ -7,17 +7,20 @@ from numba.core.config import DISABLE_JIT
 import fastbp
 from fastbp import architecture, engines, parameters
 from fastbp.data import Examples
-from fastbp.optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
+from fastbp.optimizers import SGD, SGDW, Adagrad, Adam, AdamW, Optimizer, RMSprop
 
 RULES: list[Optimizer] = [
     SGD(0.1, momentum=0.9),
     SGD(0.1, momentum=0.8, nesterov=True),
+    SGDW(0.1, weight_decay=0.3),
+    SGDW(0.1, momentum=0.9, weight_decay=0.1),
+    SGDW(0.1, momentum=0.8, nesterov=True, weight_decay=0.2),
     Adagrad(0.05),
     RMSprop(0.01),
     Adam(0.01),
     AdamW(0.01, weight_decay=0.1),
 ]
-IDS = ["momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw"]
+IDS = ["momentum", "nesterov", "sgdw", "sgdw momentum", "sgdw nesterov", "adagrad", "rmsprop", "adam", "adamw"]
 
 
 def job(dtype: str, density: float):
@@ -68,6 +71,7 @@ def scalar_trajectory(rule, start, slope, steps, l2=0.0):
     w, m, v, trail = start, 0.0, 0.0, []
     for t in range(1, steps + 1):
         g = slope(w) + l2 * w
+        w *= 1 - rule.eta * getattr(rule, "weight_decay", 0.0)
         if isinstance(rule, SGD):
             m = rule.momentum * m + g
             w -= rule.eta * (g + rule.momentum * m if rule.nesterov else m)
@@ -78,7 +82,6 @@ def scalar_trajectory(rule, start, slope, steps, l2=0.0):
             v = rule.rho * v + (1 - rule.rho) * g * g
             w -= rule.eta * g / (v**0.5 + rule.epsilon)
         else:
-            w *= 1 - rule.eta * getattr(rule, "weight_decay", 0.0)
             m = rule.beta1 * m + (1 - rule.beta1) * g
             v = rule.beta2 * v + (1 - rule.beta2) * g * g
             w -= rule.eta * (m / (1 - rule.beta1**t)) / ((v / (1 - rule.beta2**t)) ** 0.5 + rule.epsilon)
@@ -96,32 +99,68 @@ def test_the_published_formulas(rule):
 
 
 @pytest.mark.parametrize("rule", RULES, ids=IDS)
-def test_trajectories_equal_torch(rule):
-    """100 steps of a small network in float64 against torch.optim, to 1e-6; skipped where torch is not installed."""
+@pytest.mark.parametrize("decay", [0.0, 0.03])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_trajectories_equal_torch(rule, decay, weighted):
+    """100 steps of a small network in float64 against torch.optim, to 1e-6; skipped where torch is not installed.
+
+    With mini-batches, the last of an epoch shorter, a step size that falls, λ/n and weights of the examples.
+    """
     torch = pytest.importorskip("torch", reason="torch is not installed; pip install torch to compare with it")
+    optim = torch.optim
     makers = {
-        "SGD": lambda p: torch.optim.SGD(p, rule.eta, momentum=rule.momentum, nesterov=rule.nesterov, weight_decay=0.0),
-        "Adagrad": lambda p: torch.optim.Adagrad(p, rule.eta),
-        "RMSprop": lambda p: torch.optim.RMSprop(p, rule.eta),
-        "Adam": lambda p: torch.optim.Adam(p, rule.eta),
-        "AdamW": lambda p: torch.optim.AdamW(p, rule.eta, weight_decay=rule.weight_decay),
+        "SGD": lambda p: optim.SGD(p, rule.eta, momentum=rule.momentum, nesterov=rule.nesterov),
+        "SGDW": lambda p: optim.SGD(p, rule.eta, momentum=rule.momentum, nesterov=rule.nesterov),
+        "Adagrad": lambda p: optim.Adagrad(p, rule.eta),
+        "RMSprop": lambda p: optim.RMSprop(p, rule.eta),
+        "Adam": lambda p: optim.Adam(p, rule.eta),
+        "AdamW": lambda p: optim.AdamW(p, rule.eta, weight_decay=rule.weight_decay),
     }
     built, theta, examples, _ = job("float64", 1.0)
+    counts = np.random.default_rng(5).uniform(0, 2, 40) if weighted else np.ones(40)
     biases, weights = (
         [torch.tensor(p, requires_grad=True) for p in part] for part in parameters.views(built.sizes, theta.copy())
     )
-    theirs = makers[type(rule).__name__]([*biases, *weights])
-    ours = engines.create("fused", built, theta, examples, 40, rule)
-    X, labels = torch.tensor(examples.X), torch.tensor(examples.labels)
-    for _ in range(100):
+    kind = type(rule).__name__
+    in_the_cost = kind in ("AdamW", "SGDW")  # whose weight_decay is another; the others have λ/n under this name
+    groups = [{"params": biases}, {"params": weights} | ({} if in_the_cost else {"weight_decay": decay})]
+    theirs = makers[kind](groups)
+    schedule = optim.lr_scheduler.ExponentialLR(theirs, 0.99)
+    X, labels, times = (torch.tensor(given) for given in (examples.X, examples.labels, counts))
+    order = np.array([np.random.default_rng(epoch).permutation(40) for epoch in range(20)])
+    for rows in (epoch[first : first + 9] for epoch in order for first in range(0, 40, 9)):
         theirs.zero_grad()
-        hidden = torch.tanh(X @ weights[0].T + biases[0].T)
-        torch.nn.functional.cross_entropy(hidden @ weights[1].T + biases[1].T, labels).backward()
+        z = torch.tanh(X[rows] @ weights[0].T + biases[0].T) @ weights[1].T + biases[1].T
+        costs = torch.nn.functional.cross_entropy(z, labels[rows], reduction="none")
+        penalty = decay / 2 * sum((w**2).sum() for w in weights) if in_the_cost else 0
+        (costs.dot(times[rows]) / len(rows) + penalty).backward()
+        if kind == "SGDW":  # PyTorch has none
+            with torch.no_grad():
+                for p in (*biases, *weights):
+                    p *= 1 - schedule.get_last_lr()[0] * rule.weight_decay
         theirs.step()
-        ours.train(np.arange(40), np.array([rule.eta]), 0.0)
-    got = parameters.views(built.sizes, ours.theta())
-    for mine, other in zip((*got[0], *got[1]), (*biases, *weights), strict=True):
-        np.testing.assert_allclose(mine, other.detach().numpy(), atol=1e-6)
+        schedule.step()
+    for name in engines.NAMES:
+        given = Examples(examples.X, None, examples.labels, counts if weighted else None)
+        ours = engines.create(name, built, theta, given, 9, rule)
+        for rows, etas in zip(order, rule.eta * 0.99 ** np.arange(100).reshape(20, 5), strict=True):
+            ours.train(rows, etas, decay)
+        got = parameters.views(built.sizes, ours.theta())
+        for mine, other in zip((*got[0], *got[1]), (*biases, *weights), strict=True):
+            np.testing.assert_allclose(mine, other.detach().numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", engines.NAMES)
+def test_decoupled_decay_without_momentum_is_the_book_s_for_the_weights(name):
+    X, y = np.random.default_rng(1).normal(size=(20, 6)), np.arange(20) % 3
+    nets = [fastbp.Network([6, 4, 3], seed=2, engine=name) for _ in range(2)]
+    nets[0].fit(X, y, epochs=1, batch_size=20, eta=0.5, lmbda=0.2 * 20)
+    nets[1].fit(X, y, epochs=1, batch_size=20, optimizer=SGDW(0.5, weight_decay=0.2))
+    fresh = fastbp.Network([6, 4, 3], seed=2)
+    for l in range(2):
+        np.testing.assert_allclose(nets[0].weights[l], nets[1].weights[l], rtol=1e-12)
+        shrunk = nets[0].biases[l] - 0.5 * 0.2 * fresh.biases[l]
+        np.testing.assert_allclose(nets[1].biases[l], shrunk, rtol=1e-12)
 
 
 @pytest.mark.skipif(DISABLE_JIT, reason="too slow without compiled kernels")
@@ -154,7 +193,9 @@ def test_fit_takes_an_optimizer(name):
         (lambda: RMSprop(0.1, rho=-0.1), "rho must lie in"),
         (lambda: Adagrad(0.1, epsilon=-1.0), "epsilon must not be negative"),
         (lambda: AdamW(0.1, weight_decay=-1.0), "weight_decay must not be negative"),
+        (lambda: SGDW(0.1, weight_decay=float("nan")), "weight_decay must be a finite number"),
         (lambda: SGD(0.1, nesterov=True), "needs a momentum"),
+        (lambda: SGDW(0.1, nesterov=True), "needs a momentum"),
     ],
 )
 def test_refusals(make, message):

@@ -107,6 +107,26 @@ def test_halve_when_stuck_on_a_cost_with_a_delta_and_nan() -> None:
     assert etas == [1, 1, 0.5, 0.5, 0.25]
 
 
+@pytest.mark.parametrize("patience", [1, 3])
+@pytest.mark.parametrize("mode, delta", [("max", 0.0), ("min", 0.0), ("max", 0.2)])
+def test_halving_is_torch_s_reduce_on_plateau(patience: int, mode: str, delta: float) -> None:
+    torch = pytest.importorskip("torch", reason="torch is not installed; pip install torch to compare with it")
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.3)
+    theirs = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        optimizer, mode, factor=0.5, patience=patience - 1, threshold=delta, threshold_mode="abs", min_lr=0.3 / 128,
+        eps=0.0,
+    )  # fmt: skip
+    values = np.random.default_rng(patience).normal(size=60).cumsum().tolist()
+    rule = HalveWhenStuck(0.3, patience, "odd", minimum_delta=delta, mode=mode, ends=False)
+    etas, _ = told(rule, values, "odd")
+    found = []
+    for value in values:
+        found.append(optimizer.param_groups[0]["lr"])
+        theirs.step(value)
+    np.testing.assert_allclose(etas, found, rtol=1e-12)
+    assert len(set(etas)) > 3
+
+
 def test_a_fit_follows_its_schedule_and_ends_with_it() -> None:
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(30, 4)), np.arange(30) % 3

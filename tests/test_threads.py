@@ -8,10 +8,10 @@ import pytest
 from numba.core.config import DISABLE_JIT
 
 import fastbp
-from fastbp import architecture, data, engines, threads
-from fastbp.engines import fused, plan
-from fastbp.optimizers import Optimizer
-from fastbp.regularization import Regularization
+from fastbp import architecture, data, threads
+from fastbp.engines import create, fused, plan
+from fastbp.optimizers import PLAIN, Optimizer
+from fastbp.regularization import NONE, Regularization
 
 compiled_only = pytest.mark.skipif(DISABLE_JIT, reason="with the JIT off there is one thread")
 
@@ -25,14 +25,16 @@ NETWORKS = {
     },
     "more outputs than a panel": {"sizes": (12, 20, 70), "hidden": "silu", **SOFTMAX},
     "no hidden layer": {"sizes": (12, 10), "cost": "cross_entropy"},
+    "layer 1 in halves": {"sizes": (200, 21, 9, 3), "hidden": "tanh", "neurons": {(2, 20): "relu"}, **SOFTMAX},
 }
 
 
 RULES = [
-    (engines.PLAIN, engines.NONE),
-    (fastbp.AdamW(1e-2), engines.NONE),
-    (fastbp.SGD(1.0, momentum=0.5), engines.NONE),
-    (engines.PLAIN, Regularization(max_norm=0.8, dropout=0.3, seed=5)),
+    (PLAIN, NONE),
+    (fastbp.AdamW(1e-2), NONE),
+    (fastbp.SGD(1.0, momentum=0.5), NONE),
+    (fastbp.SGDW(1.0, momentum=0.5, nesterov=True, weight_decay=0.1), NONE),
+    (PLAIN, Regularization(max_norm=0.8, dropout=0.3, seed=5)),
     (fastbp.Adam(1e-2), Regularization(1e-3, 0.8, 0.5, 6)),
 ]
 
@@ -45,11 +47,15 @@ def engine(
         given["sizes"], given["hidden"], given["output"], given["cost"], given["neurons"], dtype
     )  # fmt: skip
     rng = np.random.default_rng(0)
-    X = (rng.normal(size=(60, 12)) * (rng.random((60, 12)) < density)).astype(dtype)
-    weights = None if given_rules == engines.NONE else rng.random(60)
+    X = inputs(rng, 60, built.sizes[0], density).astype(dtype)
+    weights = None if given_rules == NONE else rng.random(60)
     examples = data.Examples(X, None, rng.integers(0, built.sizes[-1], 60), weights)
     theta = rng.normal(size=fastbp.parameters.count(built.sizes)).astype(dtype) / 4
     return fused.FusedEngine(built, theta, examples, batch_size, optimizer, given_rules)
+
+
+def inputs(rng: np.random.Generator, rows: int, columns: int, density: float) -> np.ndarray:
+    return rng.normal(size=(rows, columns)) * (rng.random((rows, columns)) < density)
 
 
 def run_with(made: fused.FusedEngine, count: int) -> list[np.ndarray]:
@@ -62,7 +68,7 @@ def run_with(made: fused.FusedEngine, count: int) -> list[np.ndarray]:
 
 
 def made_examples(made: fused.FusedEngine) -> data.Examples:
-    X = np.random.default_rng(2).normal(size=(131, 12)).astype(made.architecture.dtype)
+    X = np.random.default_rng(2).normal(size=(131, made.architecture.sizes[0])).astype(made.architecture.dtype)
     return data.Examples(X)
 
 
@@ -78,6 +84,54 @@ def test_the_bits_do_not_depend_on_the_number_of_threads(name: str, density: flo
                 together = run_with(engine(name, dtype, density, batch_size, *rules), count)
                 for a, b in zip(alone, together, strict=True):
                     np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("density", [0.2, 1.0])
+@pytest.mark.parametrize("rules", RULES)
+def test_layer_1_in_halves(rules: tuple[Optimizer, Regularization], density: float, dtype: str) -> None:
+    name = "layer 1 in halves"
+    fused_engine, alone = (engine(name, dtype, density, 32, *rules) for _ in range(2))
+    assert (fused_engine.halves.size > 0) == (rules[1].max_norm == np.inf)  # a norm is of all inputs
+    assert (fused_engine.data.middles.size > 0) == (density < 1 and rules[1].max_norm == np.inf)
+    reference = create("reference", alone.architecture, alone.theta(), alone.examples, 32, *rules)
+    order, eta = np.random.default_rng(1).permutation(60), np.full(2, 0.3)
+    for made in (fused_engine, reference):
+        for step in range(3):
+            made.train(order, eta, 0.4, 2 * step)
+    tolerance = 2e-4 if dtype == "float32" else 1e-11
+    np.testing.assert_allclose(fused_engine.theta(), reference.theta(), rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_rows_of_any_order_and_balance_are_halved(dtype: str) -> None:
+    """Compressed rows of the user's own: columns in any order, all entries in a few columns, none at all."""
+    from scipy import sparse
+
+    rng, built = np.random.default_rng(3), engine("layer 1 in halves", dtype, 1, 32, *RULES[0]).architecture
+    few = inputs(rng, 60, 200, 0.2) * (np.arange(200) >= 190)
+    for dense in (inputs(rng, 60, 200, 0.2), few, np.zeros((60, 200))):
+        sorted_rows = sparse.csr_matrix(dense.astype(dtype))
+        mixed = sorted_rows.copy()
+        for first, last in zip(mixed.indptr[:-1], mixed.indptr[1:], strict=True):
+            at = first + rng.permutation(last - first)
+            mixed.indices[first:last], mixed.data[first:last] = sorted_rows.indices[at], sorted_rows.data[at]
+        mixed.has_sorted_indices = False
+        before = mixed.indices.copy()
+        thetas = []
+        for X in (sorted_rows, mixed):
+            theta = np.random.default_rng(4).normal(size=fastbp.parameters.count(built.sizes)).astype(dtype) / 4
+            made = fused.FusedEngine(built, theta, data.Examples(X, None, np.arange(60) % 3), 32, *RULES[0])
+            made.train(np.arange(60), np.full(2, 0.3), 0.4)
+            thetas.append(made.theta())
+        np.testing.assert_array_equal(*thetas)
+        np.testing.assert_array_equal(mixed.indices, before)
+
+
+@compiled_only
+def test_more_cores_than_halves() -> None:
+    made = engine("layer 1 in halves", "float32", 0.2, 32, *RULES[0])
+    assert made.pace.most == min(2, threads.available())
 
 
 def test_an_error_in_one_thread_is_raised_and_nobody_waits_for_it() -> None:
@@ -97,9 +151,9 @@ def test_an_error_in_one_thread_is_raised_and_nobody_waits_for_it() -> None:
 def test_waiting_ends_when_one_never_comes() -> None:
     from fastbp import kernels
 
-    sync = np.zeros(threads._SYNC, np.int64)
-    waiting = threading.Thread(target=kernels.wait, args=(sync, 2), daemon=True)
-    kernels.wait(np.zeros(threads._SYNC, np.int64), 1)  # compiled now
+    sync = np.zeros(3 * threads._LINE, np.int64)
+    waiting = threading.Thread(target=kernels.wait, args=(sync, 0, 2), daemon=True)
+    kernels.wait(sync.copy(), 0, 1)  # compiled now
     waiting.start()
     time.sleep(0.05)
     assert waiting.is_alive()

@@ -126,7 +126,7 @@ BROKEN: dict[str, tuple[str, list[tuple[str, str]], str, int | None, set[str]]] 
         CHAPTER_2, [(SHUFFLE, "            training_data.sort(key=lambda pair: pair[0].sum())\n")], ORDER, None, set(),
     ),
     "a last mini-batch left out": (
-        CHAPTER_2, [("len(training_data), mini", "len(training_data) - 9, mini")], "the mini-batches", None, set(),
+        CHAPTER_2, [("n = len(training_data)", "n = len(training_data) - 9")], "the mini-batches", None, set(),
     ),
     "other first weights": (
         CHAPTER_3, [("np.random.randn(n, below) / below**0.5", "np.random.randn(n, below) / below")],
@@ -289,6 +289,7 @@ BAD: dict[str, tuple[str, str]] = {
     "a missing module": ("import no_such_module\n", "mine.py, line 1: ModuleNotFoundError: No module named"),
     "Python 2": ("print 'Epoch'\n", "mine.py, line 1: Missing parentheses.*written for Python 2"),
     "broken syntax": ("def f(:\n", "mine.py, line 1: "),
+    "a file of bytes": ("a = 1\0\n", "mine.py: source code string cannot contain null bytes"),  # said "line None"
     "an exit": ("import sys\nsys.exit(3)\n", "mine.py ends the program"),
     "another signature": (
         CHAPTER_2.replace("(self, mini_batch: list, eta: float)", "(self, mini_batch: list)"),

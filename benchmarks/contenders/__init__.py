@@ -61,6 +61,14 @@ class Contender:
 
         return multiply
 
+    def bare_sweep(self) -> Callable[[int], None] | None:
+        """A function that sweeps the optimizer so many times over all parameters, and does nothing else."""
+        return None
+
+    # True while results are compared: dropout's masks are then `workloads.masks`, the same for everyone. In what is
+    # timed, a library that can be given none draws its own.
+    checking = False
+
     # set by `remember`
     workload: Workload
     dtype: np.dtype

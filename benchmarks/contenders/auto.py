@@ -4,8 +4,8 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 import fastbp
-from benchmarks.contenders.engines import EngineContender
-from benchmarks.workloads import EXAMPLES, Data, Order, Workload
+from benchmarks.contenders.engines import EngineContender, optimizer_of
+from benchmarks.workloads import EXAMPLES, MASK_SEED, Data, Order, Workload, sample_weights
 
 
 class Contender(EngineContender):
@@ -18,22 +18,23 @@ class Contender(EngineContender):
             workload.sizes, hidden=workload.hidden, output=workload.output, cost=workload.cost, dtype=dtype
         )
         self.net.biases, self.net.weights = fastbp.parameters.views(workload.sizes, theta.astype(dtype))
+        self.net._draw_seed = lambda: MASK_SEED  # of dropout: nothing else about the call is changed
+        self.weights = sample_weights(len(self.y)) if workload.weighted else None
         threadpool_limits(threads)
 
     def run(self, order: Order) -> None:
         workload = self.workload
         np.random.seed(order.seed)
-        step = {"eta": workload.eta}
-        if workload.optimizer == "adam":
-            step = {"optimizer": fastbp.Adam(workload.eta)}
         self.net.fit(
             self.X[: order.n],
             self.y[: order.n],
             epochs=order.epochs,
             batch_size=workload.batch_size,
+            optimizer=optimizer_of(workload),
+            dropout=workload.dropout,
+            sample_weight=None if self.weights is None else self.weights[: order.n],
             lmbda=workload.lmbda * order.n / EXAMPLES,
             verbose=False,
-            **step,
         )
 
     def parameters(self) -> np.ndarray:

@@ -9,40 +9,63 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import contenders
-from benchmarks.workloads import EXAMPLES, Data, Order, Workload
+from benchmarks.workloads import EXAMPLES, Data, Order, Workload, masks, sample_weights
 from fastbp import parameters
 
 ACTIVATIONS = {"sigmoid": jax.nn.sigmoid, "relu": jax.nn.relu}
 
 
-def cost_of(workload: Workload, layers: list, x: Any, y: Any) -> Any:
-    """The cost of a mini-batch, averaged over its examples."""
-    for w, b in layers[:-1]:
+def cost_of(workload: Workload, layers: list, x: Any, y: Any, weights: Any = None, factors: Any = None) -> Any:
+    """The cost of a mini-batch, averaged over its examples of `weights`, (m,), with dropout's factors, one a layer."""
+    for l, (w, b) in enumerate(layers[:-1]):
         x = ACTIVATIONS[workload.hidden](x @ w.T + b)
+        x = x if factors is None else x * factors[l]
     w, b = layers[-1]
     z = x @ w.T + b
     if workload.cost == "quadratic":
-        return jnp.sum((jax.nn.sigmoid(z) - y) ** 2) / (2 * len(x))
-    if workload.cost == "cross_entropy":
-        return jnp.sum(jnp.maximum(z, 0) - z * y + jnp.log1p(jnp.exp(-jnp.abs(z)))) / len(x)
-    return -jnp.sum(jax.nn.log_softmax(z) * y) / len(x)
+        costs = (jax.nn.sigmoid(z) - y) ** 2 / 2
+    elif workload.cost == "cross_entropy":
+        costs = jnp.maximum(z, 0) - z * y + jnp.log1p(jnp.exp(-jnp.abs(z)))
+    else:
+        costs = -jax.nn.log_softmax(z) * y
+    return jnp.sum(costs if weights is None else costs * weights[:, None]) / len(x)
 
 
 @partial(jax.jit, static_argnums=0, donate_argnums=1)
-def train(workload: Workload, state: Any, X: Any, Y: Any, batches: Any) -> Any:
-    """Every mini-batch of `batches`, (n, m) row numbers."""
-    eta, decay = workload.eta, workload.lmbda / EXAMPLES
+def train(
+    workload: Workload, state: Any, X: Any, Y: Any, batches: Any, weights: Any = None, drops: Any = None
+) -> Any:  # fmt: skip
+    """Every mini-batch of `batches`, (n, m) row numbers.
 
-    def sgd(state: Any, rows: Any) -> Any:
-        nabla = jax.grad(partial(cost_of, workload))(state, X[rows], Y[rows])
+    weights: of all examples. drops: a key to draw dropout's masks from, or, as a list, dropout's factors, (n, m, n_l)
+    for each hidden layer.
+    """
+    eta, decay = workload.eta, workload.lmbda / EXAMPLES
+    if drops is not None and not isinstance(drops, list):
+        # all of them at once: within the scan they took 12 % of R1, so 3 %
+        shapes = [(*batches.shape, n) for n in workload.sizes[1:-1]]
+        keys = jax.random.split(drops, len(shapes))
+        drops = [
+            jax.random.bernoulli(key, 1 - workload.dropout, shape) for key, shape in zip(keys, shapes, strict=True)
+        ]  # fmt: skip
+
+    def gradient(layers: list, now: Any) -> list:
+        rows, kept = now
+        if kept is not None:
+            kept = [X.dtype.type(1 / (1 - workload.dropout)) * keep if keep.dtype == bool else keep for keep in kept]
+        of_rows = None if weights is None else weights[rows]
+        return jax.grad(partial(cost_of, workload))(layers, X[rows], Y[rows], of_rows, kept)
+
+    def sgd(state: Any, now: Any) -> Any:
+        nabla = gradient(state, now)
         return [
             (w - eta * (nw + decay * w) if decay else w - eta * nw, b - eta * nb)
             for (w, b), (nw, nb) in zip(state, nabla, strict=True)
         ], None
 
-    def adam(state: Any, rows: Any) -> Any:
+    def adam(state: Any, now: Any) -> Any:
         layers, first, second, steps = state
-        g = jax.grad(partial(cost_of, workload))(layers, X[rows], Y[rows])
+        g = gradient(layers, now)
         steps = steps + 1
         first = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, first, g)
         second = jax.tree.map(lambda v, g: 0.999 * v + 0.001 * g * g, second, g)
@@ -52,7 +75,7 @@ def train(workload: Workload, state: Any, X: Any, Y: Any, batches: Any) -> Any:
         )
         return (layers, first, second, steps), None
 
-    return jax.lax.scan(adam if workload.optimizer == "adam" else sgd, state, batches)[0]
+    return jax.lax.scan(adam if workload.optimizer == "adam" else sgd, state, (batches, drops))[0]
 
 
 class Contender(contenders.Contender):
@@ -64,6 +87,8 @@ class Contender(contenders.Contender):
         jax.config.update("jax_enable_x64", bool(dtype == np.float64))
         self.X = jnp.asarray(np.asarray(data.X, dtype))
         self.Y = jnp.asarray(data.one_hot(workload.sizes[-1], dtype))
+        self.weights = jnp.asarray(sample_weights(len(data.labels)).astype(dtype)) if workload.weighted else None
+        self.key, self.steps = jax.random.key(0, impl="rbg"), 0  # the faster of its generators
         biases, weights = parameters.views(workload.sizes, theta.astype(dtype))
         layers = [(jnp.array(w), jnp.array(b[:, 0])) for w, b in zip(weights, biases, strict=True)]
         self.state: Any = layers
@@ -79,8 +104,17 @@ class Contender(contenders.Contender):
     def run(self, order: Order) -> None:
         for rows in order.rows():
             batches = jnp.asarray(rows.reshape(-1, self.workload.batch_size).astype(np.int32))
-            self.state = train(self.workload, self.state, self.X, self.Y, batches)
+            drops = self.drops(len(batches)) if self.workload.dropout else None
+            self.state = train(self.workload, self.state, self.X, self.Y, batches, self.weights, drops)
         jax.block_until_ready(self.state)
+
+    def drops(self, count: int) -> Any:
+        """For dropout in so many mini-batches: a key to draw masks from, or the factors that everyone is given."""
+        if self.checking:
+            self.steps += count
+            return [jnp.asarray(mask) for mask in masks(self.workload, self.dtype, self.steps - count, count)]
+        self.key, key = jax.random.split(self.key)
+        return key
 
     def parameters(self) -> np.ndarray:
         layers = self.state[0] if self.workload.optimizer == "adam" else self.state

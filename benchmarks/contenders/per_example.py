@@ -68,6 +68,8 @@ class Contender(contenders.Contender):
     def refusal(self, workload: Workload, dtype: np.dtype) -> str:
         if (workload.hidden, workload.output, workload.optimizer) != ("sigmoid", "sigmoid", "sgd"):
             return "the book's code knows sigmoid layers and SGD"
+        if workload.dropout or workload.weighted:
+            return "the book's code knows neither dropout nor weights"
         return "" if dtype == np.float64 else "the book's code computes in float64"
 
     def prepare(self, workload: Workload, data: Data, dtype: np.dtype, threads: int, theta: np.ndarray) -> None:

@@ -18,6 +18,11 @@ class Contender(contenders.Contender):
     label = "scikit-learn"
     package = "sklearn"
 
+    def refusal(self, workload: Workload, dtype: np.dtype) -> str:
+        if workload.weighted:
+            return "weights are not written for it"
+        return "has no dropout" if workload.dropout else super().refusal(workload, dtype)
+
     def caveat(self, workload: Workload) -> str:
         if workload.cost == "quadratic":
             return "has no quadratic cost for a classifier: cross-entropy on the same sigmoid outputs"

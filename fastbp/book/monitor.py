@@ -85,6 +85,7 @@ class Monitor(bookloop.Monitor):
                 Y = network.targets_of(stacked.labels) if needs_targets else np.empty((0, n_out))
                 self.judged[on] = Judged(self.linear.prepare(stacked.examples), Y, stacked.labels)
 
+    @np.errstate(under="ignore")
     def by_engine(self, epoch: int, engine: Engine) -> bool:
         if not self.wanted:
             return self._tell(epoch, self._by_method)
@@ -145,6 +146,6 @@ class Monitor(bookloop.Monitor):
 
 def regularised(values: np.ndarray, weights: list[np.ndarray], lmbda: float) -> float:
     """C = (1/n) Σ C_x + (λ/2n) Σ w² from the cost of each of n examples, (n,): the book's chapter 3."""
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", under="ignore"):
         squares = sum(float(np.sum(np.square(w), dtype=np.float64)) for w in weights)
         return float(np.mean(values, dtype=np.float64)) + 0.5 * lmbda / len(values) * squares

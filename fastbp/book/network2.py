@@ -77,7 +77,7 @@ class CrossEntropyCost:
 
         `total_cost` and the monitored costs are computed from z, and are right for saturated outputs too.
         """
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        with np.errstate(all="ignore"):
             each = -np.multiply(y, np.log(a)) - np.subtract(1, y) * np.log(np.subtract(1, a))
             return float(np.sum(np.nan_to_num(each)))
 
@@ -194,27 +194,27 @@ class Network(_network.Network):
         mini_batch_size = _network._whole(mini_batch_size, "mini_batch_size", least=1)
         stop_after = _network._whole(early_stopping_n, "early_stopping_n", least=0)
         eta, lmbda = _network._number(eta, "eta"), _network._number(lmbda, "lmbda")
-        pairs = data.as_list(training_data, "training_data")
         evaluation = None if evaluation_data is None else data.as_list(evaluation_data, "evaluation_data")
-        n = len(pairs)
         flags = {
             ("evaluation", "cost"): monitor_evaluation_cost,
             ("evaluation", "accuracy"): monitor_evaluation_accuracy,
             ("training", "cost"): monitor_training_cost,
             ("training", "accuracy"): monitor_training_accuracy,
         }
-        watch = monitor.Monitor(self, pairs, evaluation, lmbda, flags, stop_after)
-        bookloop.run(
-            self,
-            pairs,
-            epochs,
-            mini_batch_size,
-            eta,
-            decay=lmbda / max(n, 1),
-            update=lambda mini_batch: self.update_mini_batch(mini_batch, eta, lmbda, n),
-            own_steps=self._has_own_cost() or self._is_custom("update_mini_batch", "backprop"),
-            monitor=watch,
-        )
+        with bookloop.listed(training_data) as pairs:
+            n = len(pairs)
+            watch = monitor.Monitor(self, pairs, evaluation, lmbda, flags, stop_after)
+            bookloop.run(
+                self,
+                pairs,
+                epochs,
+                mini_batch_size,
+                eta,
+                decay=lmbda / max(n, 1),
+                update=lambda mini_batch: self.update_mini_batch(mini_batch, eta, lmbda, n),
+                own_steps=self._has_own_cost() or self._is_custom("update_mini_batch", "backprop"),
+                monitor=watch,
+            )
         return tuple(watch.found[measure] for measure in flags)  # type: ignore[return-value]
 
     def update_mini_batch(self, mini_batch: Pairs, eta: float, lmbda: float, n: int) -> None:  # type: ignore[override]
@@ -258,6 +258,7 @@ class Network(_network.Network):
             wanted = [int(np.argmax(y)) for y in wanted]
         return count_correct(self._outputs(self._weighted_inputs(X)), wanted)
 
+    @np.errstate(under="ignore")
     def total_cost(self, data: Pairs, lmbda: float, convert: bool = False) -> float:
         """C = (1/n) Σ C_x + (λ/2n) Σ w² over these n examples.
 
@@ -319,6 +320,7 @@ class Network(_network.Network):
     def _has_own_cost(self) -> bool:
         return isinstance(self.architecture.cost, OwnCost)
 
+    @np.errstate(under="ignore")
     def _by_column(self, x: Columns, y: Any) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """`backprop` of one example as the equations read, with the module's sigmoid."""
         nabla_b, nabla_w = reference.backprop(self._effective_architecture(), *self._parameters(), x, y)
@@ -358,6 +360,7 @@ class Network(_network.Network):
         """Z^L, (n, n_L), for the rows of X."""
         return matrix.outputs(linear_output(self.architecture), *self._parameters(), X)
 
+    @np.errstate(under="ignore")
     def _outputs(self, Z: np.ndarray) -> np.ndarray:
         """A^L from Z^L, both (n, n_L)."""
         return self.architecture.f(len(self.sizes), Z)

@@ -5,24 +5,29 @@ keeps the new parameters to itself until `theta()` is asked for them. Engines dr
 clock: whatever engine runs, the same order and the same steps leave the same parameters behind, to rounding.
 """
 
-from typing import Any, Protocol
+import importlib
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from fastbp.architecture import Architecture
 from fastbp.data import Examples
-from fastbp.optimizers import SGD, Optimizer
-from fastbp.regularization import NONE, Regularization
+
+if TYPE_CHECKING:
+    from fastbp.engines import matrix as matrix
+    from fastbp.engines import plan as plan
+    from fastbp.engines import reference as reference
+    from fastbp.optimizers import Optimizer
+    from fastbp.regularization import Regularization
 
 NAMES = ("reference", "matrix", "fused")
-PLAIN = SGD(eta=1.0)  # the step sizes come with each call of train; this names the rule only
 
 
 class Engine(Protocol):
     """What the training loop asks of an engine."""
 
     name: str
-    regularization: Regularization
+    regularization: "Regularization"
 
     def __init__(
         self,
@@ -30,8 +35,8 @@ class Engine(Protocol):
         theta: np.ndarray,
         examples: Examples,
         batch_size: int,
-        optimizer: Optimizer,
-        regularization: Regularization,
+        optimizer: "Optimizer",
+        regularization: "Regularization",
     ) -> None:
         """Take a copy of theta. No mini-batch will hold more than batch_size examples."""
 
@@ -78,10 +83,16 @@ def create(
     theta: np.ndarray,
     examples: Examples,
     batch_size: int,
-    optimizer: Optimizer = PLAIN,
-    regularization: Regularization = NONE,
+    optimizer: "Optimizer | None" = None,
+    regularization: "Regularization | None" = None,
 ) -> Engine:
-    """The engine of this name, ready to train. Each is imported when first asked for (fused brings Numba)."""
+    """The engine of this name, ready to train, by plain gradient descent without regularisation if none are given.
+
+    Each is imported when first asked for (fused brings Numba).
+    """
+    from fastbp.optimizers import PLAIN
+    from fastbp.regularization import NONE
+
     kind: type[Engine]
     if name == "reference":
         from fastbp.engines.reference import ReferenceEngine as kind
@@ -89,4 +100,11 @@ def create(
         from fastbp.engines.matrix import MatrixEngine as kind
     else:
         from fastbp.engines.fused import FusedEngine as kind
-    return kind(architecture, theta, examples, batch_size, optimizer, regularization)
+    return kind(architecture, theta, examples, batch_size, optimizer or PLAIN, regularization or NONE)
+
+
+def __getattr__(name: str) -> Any:
+    """The modules of this package, each imported when first asked for."""
+    if name in (*NAMES, "plan"):
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -17,6 +17,7 @@ from fastbp.optimizers import Optimizer
 from fastbp.regularization import Regularization, limit_norms, seed_state, with_seed
 
 
+@np.errstate(under="ignore")
 def backprop(
     architecture: Architecture, biases: list, weights: list, X: np.ndarray, Y: np.ndarray
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -31,6 +32,7 @@ def backprop(
     return nabla_b, nabla_w
 
 
+@np.errstate(under="ignore")
 def feedforward(
     architecture: Architecture, biases: list, weights: list, X: np.ndarray
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -42,6 +44,7 @@ def feedforward(
     return Z, A
 
 
+@np.errstate(under="ignore")
 def errors(
     architecture: Architecture, weights: list, Z: list, A: list, Y: np.ndarray, counts: np.ndarray | None = None
 ) -> list[np.ndarray]:
@@ -195,6 +198,7 @@ class MatrixEngine:
             # W ← (1 - ηλ/n) W - (η/m) Δᵀ A in one product
             self._gemm(-eta / m, a.T, delta.T, 1 - eta * decay, w.T, trans_b=1, overwrite_c=1)  # BP4
 
+    @np.errstate(under="ignore")
     def gradient(self, rows: np.ndarray) -> np.ndarray:
         m = self._load(rows)
         self._forward(m, {})
@@ -240,6 +244,7 @@ class MatrixEngine:
 BLOCK = 512
 
 
+@np.errstate(under="ignore")
 def outputs(architecture: Architecture, biases: list, weights: list, X: Any) -> np.ndarray:
     """A^L, (n, n_L), for the rows of X, a block at a time."""
     out = np.empty((X.shape[0], architecture.sizes[-1]), architecture.dtype)

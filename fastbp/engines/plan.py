@@ -26,12 +26,37 @@ SPARSE_BELOW = 0.4
 THREADS_FROM, THREADS_SURE_FROM = 5e5, 2e8
 
 
+# Two threads share nothing but layer 1, by halves of its inputs, where it is this share of the work or more and has
+# fewer panels (see kernels.py) than can be dealt out well, in mini-batches of so many operations. Above them, waiting
+# for each other at every layer costs less than doing the rest twice.
+HALVED_SHARE, HALVED_PANELS, HALVED_FROM, HALVED_BELOW = 0.8, 4, 1.5e5, 3e7
+
+
+def halved(built: Architecture, batch_size: int) -> bool:
+    """Whether the fused engine computes layer 1 in halves, by two threads or one: the bits are the same for both."""
+    from fastbp.kernels import VECTOR_BYTES
+
+    sizes, panel = built.sizes, 2 * VECTOR_BYTES // built.dtype.itemsize
+    return (
+        HALVED_FROM <= _architecture.flops(sizes, batch_size) <= HALVED_BELOW
+        and sizes[0] * sizes[1] >= HALVED_SHARE * parameters.count(sizes)
+        and sizes[1] <= (HALVED_PANELS - 1) * panel
+        and sizes[0] >= 2 * panel
+    )
+
+
 def pace(built: Architecture, batch_size: int) -> threads.Pace:
     """How many threads the fused engine takes for mini-batches of this size. With the JIT off, one."""
     from fastbp.kernels import DISABLE_JIT
 
     flops = _architecture.flops(built.sizes, batch_size)
-    most = 1 if DISABLE_JIT or flops < THREADS_FROM else threads.available()
+    most = threads.available()
+    if halved(built, batch_size):
+        most = min(most, 2)
+    elif flops < THREADS_FROM:
+        most = 1
+    if DISABLE_JIT:
+        most = 1
     return threads.Pace(most, sure=flops >= THREADS_SURE_FROM)
 
 
@@ -161,25 +186,40 @@ def _fused_work(built: Architecture, m: int, density: float) -> tuple[float, ...
     entries of W once a product, from the second-level cache, from the third, from memory; entries of W that compressed
     rows meet; bytes of input.
     """
-    wide, lanes = built.dtype.itemsize / 4, 64 // built.dtype.itemsize
-    vectors = [-(-n // lanes) * lanes for n in built.sizes[1:]]  # the last one of a layer may be half empty
-    units, dense, once, met = [0.0, 0.0], 0.0, [0.0, 0.0, 0.0], 0.0
-    sparse = density < SPARSE_BELOW
-    for l, (below, p) in enumerate(zip(built.sizes[:-1], vectors, strict=True)):
+    units = [0.0, 0.0]
+    for l, n in enumerate(built.sizes[1:]):
         plain = built.activations[l].name in ("relu", "leaky_relu", "identity")
-        units[plain] += m * p * wide
-        if l == 0 and sparse:
-            met = 2 * m * density * below * p * wide
-            continue
-        products = 2 if l == 0 else 3
-        dense += products * below * p * wide * max(m, 4)  # fewer rows than four wait for each addition
-        size = built.dtype.itemsize * below * p
-        once[sum(size > cache for cache in _CACHES)] += products * below * p * wide
-    n_bytes = m * built.sizes[0] * (density * (4 + built.dtype.itemsize) if sparse else built.dtype.itemsize)
-    return 1, len(vectors), *units, dense, *once, met, n_bytes
+        units[plain] += m * _whole_vectors(built, n) * built.dtype.itemsize / 4
+    layers = range(len(built.sizes) - 1)
+    products = [sum(kind) for kind in zip(*(_products(built, m, density, l) for l in layers), strict=True)]
+    return 1, len(layers), *units, *products
+
+
+def _products(built: Architecture, m: int, density: float, l: int) -> tuple[float, ...]:
+    """The last six kinds of `_fused_work`, of the layer above layer l alone (0 is the input)."""
+    wide, below, p = built.dtype.itemsize / 4, built.sizes[l], _whole_vectors(built, built.sizes[l + 1])
+    sparse = density < SPARSE_BELOW
+    each = density * (4 + built.dtype.itemsize) if sparse else built.dtype.itemsize
+    n_bytes = m * below * each if l == 0 else 0.0
+    if l == 0 and sparse:
+        return 0.0, 0.0, 0.0, 0.0, 2 * m * density * below * p * wide, n_bytes
+    entries, once = (2 if l == 0 else 3) * below * p * wide, [0.0, 0.0, 0.0]
+    once[sum(built.dtype.itemsize * below * p > cache for cache in _CACHES)] = entries
+    return entries * max(m, 4), *once, 0.0, n_bytes  # fewer rows than four wait for each addition
+
+
+def _whole_vectors(built: Architecture, n: int) -> int:
+    """Units with those that fill up the last vector of the layer."""
+    lanes = 64 // built.dtype.itemsize
+    return -(-n // lanes) * lanes
 
 
 def _fused_seconds(built: Architecture, m: int, density: float) -> float:
     """By one thread, or by as many as `pace` lets try it if that is sooner."""
     alone, count = _seconds("fused", built, m, density), pace(built, m).most
-    return min(alone, alone / (1 + SHARED * (count - 1)) + 2 * len(built.sizes) * WAIT * (count > 1))
+    if count == 1:
+        return alone
+    if halved(built, m):
+        layer_1 = sum(x * s for x, s in zip(_products(built, m, density, 0), SECONDS["fused"][4:], strict=True))
+        return min(alone, alone - layer_1 / 2 + WAIT)
+    return min(alone, alone / (1 + SHARED * (count - 1)) + 2 * len(built.sizes) * WAIT)

@@ -173,12 +173,14 @@ class ReferenceEngine:
             nabla_w = [nw + dnw for nw, dnw in zip(nabla_w, delta_w, strict=True)]
         return nabla_b, nabla_w
 
+    @np.errstate(under="ignore")
     def gradient(self, rows: np.ndarray) -> np.ndarray:
         return self._flat(*self._sum_over(rows, {}))
 
     def prepare(self, examples: Examples) -> Any:
         return examples
 
+    @np.errstate(under="ignore")
     def outputs(self, examples: Examples) -> np.ndarray:
         out = np.empty((len(examples), self.architecture.sizes[-1]), self.architecture.dtype)
         for i in range(len(examples)):

@@ -30,8 +30,10 @@ class Mean:
     n: int
 
     def __str__(self) -> str:
-        if self.error is None or self.error == 0:
+        if self.error is None:
             return f"{self.mean:.4g}"
+        if self.error <= 1e-14 * abs(self.mean):  # all alike, to the rounding of their mean
+            return f"{self.mean:.4g} ± 0"
         digits = max(0, 1 - math.floor(math.log10(self.error)))  # two figures of the error, the mean as far as that
         return f"{self.mean:.{digits}f} ± {self.error:.{digits}f}" if digits < 9 else f"{self.mean:g} ± {self.error:g}"
 

@@ -43,7 +43,7 @@ def train(arrays: Arrays, run: Run, keep: bool, listener: "Listener") -> Outcome
     began = time.perf_counter()
     try:
         network, arguments = Network(**run.for_network()), run.for_fit()
-        with one_core(), np.errstate(over="ignore", divide="ignore", invalid="ignore"):  # said in the row
+        with one_core(), np.errstate(all="ignore"):  # said in the row
             history = network.fit(**arrays, **arguments, verbose=listener)
         engine, records = history.engine, history.epochs
         if len(records) < arguments["epochs"]:
