@@ -15,11 +15,11 @@ from rich.console import Console
 import fastbp
 from benchmarks import contenders, machine, throughput, workloads
 from benchmarks.measure import FULL, QUICK, SHORT, Runner
-from benchmarks.processes import cpu_count
 from benchmarks.report import print_report
 from benchmarks.results import FOLDER, FORMAT, Results
 from benchmarks.startup import measure_memory, measure_start
 from benchmarks.workloads import WORKLOADS, Workload
+from fastbp.machine import cores
 
 CURVES = ("fused", "matrix", "reference", "numpy_batch", "torch_eager", "jax_scan")
 # float64 is timed where a goal speaks of it, and on dense data beside it.
@@ -75,9 +75,9 @@ def main(
     if (quick or short) and not contender:
         who = tuple(name for name in who if name != "torch_compile")  # half a minute a workload
     for count in threads or ():
-        if count > cpu_count():
-            raise typer.BadParameter(f"--threads {count}: this process may use {cpu_count()} CPUs")
-    counts = sorted(set(threads or ({cpu_count()} if quick else {1, cpu_count()})), reverse=True)
+        if count > cores():
+            raise typer.BadParameter(f"--threads {count}: this process may use {cores()} CPUs")
+    counts = sorted(set(threads or ({cores()} if quick else {1, cores()})), reverse=True)
     parts = part or ([Part.workloads] if workload or contender else list(Part))
     effort, console = QUICK if quick else SHORT if short else FULL, Console()
     content = {

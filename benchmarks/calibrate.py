@@ -5,6 +5,8 @@ that has nothing else to do.
 """
 
 import itertools
+import os
+import sys
 import time
 from collections.abc import Iterator
 
@@ -12,6 +14,7 @@ import numpy as np
 from scipy.optimize import nnls
 from threadpoolctl import threadpool_limits
 
+from benchmarks.processes import FOREIGN_KERNELS
 from fastbp import architecture, data, engines, parameters, threads
 from fastbp.architecture import Architecture
 from fastbp.engines import plan
@@ -69,6 +72,9 @@ def fit(engine: str) -> None:
 
 
 if __name__ == "__main__":
+    foreign = [name for name in FOREIGN_KERNELS if os.environ.get(name)]
+    if foreign:
+        sys.exit(f"{', '.join(foreign)} would have BLAS take another processor's kernels; unset that first")
     with threadpool_limits(1):
         for engine in ("fused", "matrix", "reference"):
             fit(engine)

@@ -7,15 +7,17 @@ import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from benchmarks.processes import ROOT, cpu_count
+from benchmarks.processes import ROOT
+from fastbp import memory
+from fastbp.machine import cores
 
 
 def describe() -> dict:
     """JSON-able facts about this machine and this checkout."""
     return {
         "cpu": cpu_model(),
-        "cpus": cpu_count(),
-        "memory_gib": memory_gib(),
+        "cpus": cores(),
+        "memory_gib": memory.gib(),
         "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         "system": platform.platform(),
         "python": platform.python_version(),
@@ -36,13 +38,6 @@ def cpu_model() -> str:
         name += f" (family {facts['cpu family']}, model {facts['model']})"
     vectors = [flag for flag in ("avx2", "fma", "avx512f") if flag in facts.get("flags", "").split()]
     return f"{name}, {' '.join(vectors)}" if vectors else name
-
-
-def memory_gib() -> float | None:
-    try:
-        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
-    except (AttributeError, ValueError, OSError):
-        return None
 
 
 def commit() -> str:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 
@@ -256,7 +255,7 @@ def draw_products(results: Results) -> Figure | None:
         rows = [results.best(name, contender, "float32", threads) for contender in LABELS]
         rows = [row for row in rows if row and share_of_products(row) and row["contender"] != "reference"]
         if rows:
-            panels.append((name, sorted(rows, key=_share, reverse=True)))
+            panels.append((name, sorted(rows, key=share_of_products, reverse=True)))
     if not panels:
         return None
     flops = {plan["workload"]: plan["flops"] for plan in results.content["plans"]}
@@ -267,7 +266,7 @@ def draw_products(results: Results) -> Figure | None:
     )  # fmt: skip
     for ax, (name, rows) in zip(axes.flat, panels, strict=True):
         for y, row in enumerate(rows):
-            share, colour = _share(row), COLOURS[row["contender"]]
+            share, colour = share_of_products(row), COLOURS[row["contender"]]
             ax.barh(y, 100 * share, color=colour, height=0.72)
             inside = share > 0.5
             ax.text(
@@ -292,10 +291,6 @@ def draw_products(results: Results) -> Figure | None:
     about = "rate of training as a share of its products alone, dashed: the goal"
     axes.flat[-1].set_xlabel(f"{about}\n{threads} threads, {footnote(results)}", color=INK)
     return figure
-
-
-def _share(row: Row) -> Any:
-    return share_of_products(row)
 
 
 PLOTS: dict[str, Callable[[Results], Figure | None]] = {

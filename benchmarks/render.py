@@ -141,11 +141,15 @@ def setting(run: Results) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in run.content["installed"].items() if version)
     absent = [name for name, version in run.content["installed"].items() if not version]
     missing = f" Not installed, so not compared: {', '.join(absent)}." if absent else ""
+    kernels = f", BLAS kernels for {' and '.join(run.kernels)}" if run.kernels else ""
     load = machine["load_average"] or 0
     busy = f" The machine was busy, load average {load:.1f} at the start." if load > 0.3 * machine["cpus"] else ""
+    if not run.content["complete"]:
+        missing += " The run was broken off: what it did not come to is not on the page."
     return (
         f"Measured {machine['date']} on {machine['cpu']}, {machine['cpus']} CPUs, {machine['system']}, Python "
-        f"{machine['python']}, {versions}; fastbp {run.content['fastbp']}, commit {machine['commit']}.{missing}{busy}"
+        f"{machine['python']}, {versions}{kernels}; fastbp {run.content['fastbp']}, commit {machine['commit']}."
+        f"{missing}{busy}"
     )
 
 

@@ -45,6 +45,8 @@ def print_report(results: Results, console: Console) -> None:
     """A table for each workload and dtype, the start, the memory, and the goals."""
     machine = results.machine
     console.print(f"{machine['cpu']}, {machine['cpus']} CPUs, {machine['system']}, Python {machine['python']}")
+    if results.kernels:
+        console.print(f"BLAS kernels for {' and '.join(results.kernels)}")
     for name, dtype in results.measured():
         console.print(workload_table(results, name, dtype))
     if results.content["start"]:

@@ -56,6 +56,12 @@ class Results:
     def machine(self) -> dict[str, Any]:
         return self.content["machine"]
 
+    @property
+    def kernels(self) -> list[str]:
+        """The processors whose kernels the BLAS of the contenders took; none in files of before that was recorded."""
+        found = {pool.get("architecture") for pools in self.content["pools"].values() for pool in pools}
+        return sorted(found - {None})
+
     def select(self, **wanted: Any) -> list[Row]:
         """The rows with these values; `part` is workloads, batch or width."""
         return [row for row in self.rows if all(row.get(key) == value for key, value in wanted.items())]

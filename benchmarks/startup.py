@@ -7,8 +7,9 @@ import time
 from pathlib import Path
 
 from benchmarks.measure import Runner, spread
-from benchmarks.processes import ROOT, cpu_count, environment
+from benchmarks.processes import ROOT, environment
 from benchmarks.workloads import WORKLOADS
+from fastbp.machine import cores
 
 IMPORTS = {"import numpy": "import numpy", "from fastbp import Network": "from fastbp import Network"}
 
@@ -76,7 +77,7 @@ print(json.dumps({"beyond": peak() - before, "data": X.nbytes}))
 
 
 def _run(code: str, *arguments: str, caches: Path | None = None) -> str:
-    variables = environment(cpu_count(), caches)
+    variables = environment(cores(), caches)
     variables.pop("PYTHONDONTWRITEBYTECODE", None)  # a package that pip has installed has its bytecode, as NumPy has
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments],

@@ -10,8 +10,9 @@ import numpy as np
 
 from benchmarks.contenders import sweeps
 from benchmarks.measure import Row, Runner, spread
-from benchmarks.processes import Process, WorkerError, cpu_count, rest
+from benchmarks.processes import Process, WorkerError, rest
 from benchmarks.workloads import EXAMPLES, WORKLOADS, Order, Workload
+from fastbp.machine import cores
 
 DTYPE = "float32"
 BASE = "one_after_another"
@@ -32,7 +33,7 @@ FULL, QUICK = Extent(), Extent(networks=8, examples=10_000, samples=3)
 
 def measure_throughput(runner: Runner, extent: Extent, names: tuple[str, ...] = sweeps.NAMES) -> list[Row]:
     """A row for each contender: seconds for all networks, or why there are none."""
-    workload, threads = WORKLOADS["S1"], cpu_count()
+    workload, threads = WORKLOADS["S1"], cores()
     first = first_parameters(workload, extent.networks)
     np.save(runner.folder / "many.npy", first)
     rows: list[Row] = []

@@ -119,10 +119,10 @@ class Worker:
         return {"seconds": elapsed / times}
 
     def pools(self) -> dict:
-        """The thread pools of the libraries that are loaded."""
+        """The thread pools of the libraries that are loaded, and the processor whose kernels each BLAS takes."""
         from threadpoolctl import threadpool_info
 
-        keys = ("internal_api", "version", "num_threads", "threading_layer")
+        keys = ("internal_api", "version", "num_threads", "threading_layer", "architecture")
         return {"pools": [{key: pool.get(key) for key in keys} for pool in threadpool_info()]}
 
 

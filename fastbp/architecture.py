@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fastbp import parameters
+from fastbp import memory, parameters
 from fastbp.activations import Activation, Function, as_activation
 from fastbp.costs import Cost, as_cost
 
@@ -113,7 +113,7 @@ def check_sizes(sizes: Any) -> tuple[int, ...]:
         raise ValueError(f"sizes={list(checked)} needs at least two layers, an input and an output")
     if min(checked) < 1:
         raise ValueError(f"sizes={list(checked)}: every layer needs at least one neuron")
-    n_bytes, limit = 8 * parameters.count(checked), _memory()
+    n_bytes, limit = 8 * parameters.count(checked), memory.limit()
     if n_bytes > limit:
         raise ValueError(
             f"sizes={reprlib.repr(list(checked))} have {_shown(n_bytes // 8)} parameters, {_shown(n_bytes // 2**20)} "
@@ -124,7 +124,7 @@ def check_sizes(sizes: Any) -> tuple[int, ...]:
 
 def check_batch(built: Architecture, rows: int) -> None:
     """ValueError if the activations, weighted inputs and errors of a mini-batch of so many examples cannot be held."""
-    n_bytes, limit = 3 * rows * sum(built.sizes) * built.dtype.itemsize, _memory()
+    n_bytes, limit = 3 * rows * sum(built.sizes) * built.dtype.itemsize, memory.limit()
     if n_bytes > limit:
         raise ValueError(
             f"a mini-batch of {rows:,} examples takes {_shown(n_bytes // 2**20)} MiB of activations and errors, and "
@@ -134,16 +134,6 @@ def check_batch(built: Architecture, rows: int) -> None:
 
 def _shown(n: int) -> str:
     return f"{n:,}" if n < 10**18 else f"some 10^{int((n.bit_length() - 1) * math.log10(2))}"
-
-
-def _memory() -> int:
-    """The machine's memory in bytes; where the system does not say, what a 48-bit address can reach."""
-    import os
-
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return 2**48
 
 
 def _check_neurons(

@@ -1,11 +1,9 @@
 """A benchmark as people see it: tables on the terminal, and a picture of bars and of the roofline."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastbp.bench import Benchmark, EngineTiming, ProductTiming, Timing
-from fastbp.reports import is_terminal
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,8 +45,7 @@ def show(found: Benchmark) -> None:
 
     print(title(found))
     print(f"on {found.machine['cpu']}, {_threads(found.threads)}")
-    # wide where nobody looks at it, so that no line is broken for a width that does not exist
-    console = Console(highlight=False, width=None if is_terminal(sys.stdout) else 200)
+    console = Console(highlight=False, width=200)  # on a narrow terminal a line is broken, but no figure is cut short
     with console.capture() as drawn:  # rich's own output would end the program itself when a pipe is closed
         for table in (_engine_table(found), _machine_table(found)):
             console.print()
@@ -64,7 +61,7 @@ def show(found: Benchmark) -> None:
 def _table(first: str, *others: str) -> "Table":
     from rich.table import Table
 
-    table = Table(box=None, pad_edge=False, padding=(0, 2))
+    table = Table(box=None, pad_edge=False, padding=(0, 1))
     table.add_column(first)
     for name in others:
         table.add_column(name, justify="right")

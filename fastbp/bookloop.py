@@ -5,6 +5,7 @@ at after each epoch, which is a `Monitor`.
 """
 
 import contextlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, MutableSequence
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from fastbp.network import Network
 
 
-class Monitor:
+class Monitor(ABC):
     """What a program looks at, and prints, after each epoch.
 
     `methods` names the network's methods that `by_methods` calls. If one of them is a user's own, or the training
@@ -30,16 +31,17 @@ class Monitor:
 
     methods: tuple[str, ...] = ()
 
+    @abstractmethod
     def prepare(self, engine: Engine, training: StackedPairs) -> None:
         """Read in, before the first epoch, what by_engine will ask this engine about; ValueError for unfitting data."""
 
+    @abstractmethod
     def by_engine(self, epoch: int, engine: Engine) -> bool:
         """Look at the parameters in the engine; True ends the training."""
-        raise NotImplementedError
 
+    @abstractmethod
     def by_methods(self, epoch: int) -> bool:
         """Look at the network by its own methods; True ends the training."""
-        raise NotImplementedError
 
 
 class CountCorrect(Monitor):

@@ -7,11 +7,12 @@ saved model is whole at every moment: a line is written at once, a model replace
 import csv
 import io
 import json
-import math
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastbp.improvement import Best
+from fastbp.plainjson import plain
 
 if TYPE_CHECKING:
     from fastbp.history import History
@@ -38,7 +39,7 @@ class Callback:
         """After the last epoch, with early stopping's best parameters in place; not after an error or Ctrl-C."""
 
 
-class _Log(Callback):
+class _Log(Callback, ABC):
     """A file with a line an epoch. Each line is opened, written and closed, so that it is there whatever comes next."""
 
     def __init__(self, path: str | Path, append: bool = False) -> None:
@@ -57,8 +58,9 @@ class _Log(Callback):
         with open(self.path, "ab") as file:
             file.write(self._lines(record, is_empty=file.tell() == 0).encode())
 
+    @abstractmethod
     def _lines(self, record: dict[str, Any], is_empty: bool) -> str:
-        raise NotImplementedError
+        """What the file gets for an epoch's record."""
 
     def state(self) -> dict[str, Any]:
         return {"bytes": self.path.stat().st_size if self.path.exists() else 0}
@@ -75,11 +77,7 @@ class JSONLog(_Log):
     """
 
     def _lines(self, record: dict[str, Any], is_empty: bool) -> str:
-        finite = {
-            name: None if isinstance(value, float) and not math.isfinite(value) else value
-            for name, value in record.items()
-        }
-        return json.dumps(finite, allow_nan=False) + "\n"
+        return json.dumps(plain(record), allow_nan=False) + "\n"
 
 
 class CSVLog(_Log):

@@ -9,8 +9,6 @@ The file is a `container`: no pickle, a checksum, and replaced in one step. How 
 `resuming`.
 """
 
-import math
-import operator
 import os
 import time
 import warnings
@@ -21,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastbp import container, engines, identity, safefile, statetree, streams
+from fastbp import checks, container, engines, identity, safefile, statetree, streams
 from fastbp.data import Examples
 from fastbp.engines import plan
 from fastbp.errors import ModelFileError
@@ -53,17 +51,11 @@ class Checkpoint:
         if not isinstance(self.path, str | bytes | os.PathLike):
             raise TypeError(f"path must be the name of a file, got {self.path!r}")
         for name in ("every_epochs", "every_batches"):
-            value = getattr(self, name)
-            try:
-                whole = None if value is None else operator.index(value)
-            except TypeError:
-                raise TypeError(f"{name} must be a whole number, got {value!r}") from None
-            if whole is not None and whole < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
-        seconds = self.every_seconds
-        if seconds is not None and not (isinstance(seconds, int | float) and 0 <= seconds < math.inf):
-            raise ValueError(f"every_seconds must be a finite number ≥ 0, got {seconds!r}")
-        if self.every_epochs is None and self.every_batches is None and seconds is None:
+            if getattr(self, name) is not None:
+                checks.whole(getattr(self, name), name, least=1)
+        if self.every_seconds is not None:
+            checks.not_negative(self.every_seconds, "every_seconds")
+        if self.every_epochs is None and self.every_batches is None and self.every_seconds is None:
             object.__setattr__(self, "every_epochs", 1)
 
 

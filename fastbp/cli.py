@@ -22,12 +22,8 @@ if TYPE_CHECKING:
     from fastbp import commands
     from fastbp.checkpoint import Checkpoint
 
-DIFFERENT, FAILED, INTERRUPTED, PIPE_CLOSED = (
-    1,
-    2,
-    130,
-    141,
-)  # the last two as a shell reports a process that a signal ended
+# Exit codes; the last two as a shell reports a process that a signal ended.
+DIFFERENT, FAILED, INTERRUPTED, PIPE_CLOSED = 1, 2, 130, 141
 
 
 class _ExamplesAsWritten:
@@ -49,6 +45,21 @@ class Command(_ExamplesAsWritten, TyperCommand):
 class Commands(_ExamplesAsWritten, TyperGroup):
     """All commands, with every error as one line on the standard error; `--debug` adds the traceback."""
 
+    def main(self, *, standalone_mode: bool = True, **more: Any) -> Any:  # type: ignore[override]
+        try:
+            code = super().main(standalone_mode=False, **more)
+        except Exception as error:
+            if not standalone_mode or not hasattr(error, "format_message"):
+                raise
+            ctx = getattr(error, "ctx", None)  # a line that is no command: typer would fill a box with it
+            command = "fastbp" if ctx is None else ctx.command_path
+            message = " ".join(error.format_message().split())
+            typer.echo(f"{command}: {message} ({command} --help shows what there is)", err=True)
+            code = FAILED
+        if standalone_mode:
+            sys.exit(code)
+        return code
+
     def invoke(self, ctx: Any) -> Any:  # typer's own Context, which is not typer.Context
         try:
             result = super().invoke(ctx)
@@ -63,7 +74,7 @@ class Commands(_ExamplesAsWritten, TyperGroup):
             raise typer.Exit(PIPE_CLOSED) from error
         except Exception as error:
             if hasattr(error, "exit_code") or isinstance(error, typer.Abort):
-                raise  # usage errors and exits are typer's own
+                raise  # a usage error, an exit
             code = INTERRUPTED if isinstance(error.__cause__, KeyboardInterrupt) else FAILED
             raise _end(code, _describe(error), error, ctx) from error
 
@@ -113,7 +124,7 @@ def _describe(error: Exception) -> str:
 app = typer.Typer(
     cls=Commands,
     add_completion=False,
-    no_args_is_help=True,
+    invoke_without_command=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -179,7 +190,12 @@ class Sizes:
 class Names:
     """Names, as in relu,tanh."""
 
-    names: list[str]
+    values: list[str]
+
+
+def _values(given: Any) -> Any:
+    """The list in what a parser made of an option; None where it was not given."""
+    return None if given is None else given.values
 
 
 def read_sizes(text: str) -> Sizes:
@@ -229,6 +245,12 @@ def _at_least(least: int) -> Callable[[float | None], float | None]:
         return value
 
     return check
+
+
+def _above_0(value: float | None) -> float | None:
+    if value is not None and not value > 0:
+        raise typer.BadParameter(f"{value} is not greater than 0")
+    return value
 
 
 def _share(most: float) -> Callable[[float | None], float | None]:
@@ -294,6 +316,13 @@ ScalingOption = Annotated[
     ),
 ]
 DownloadOption = Annotated[bool, flag(DATA, "--download", "Fetch MNIST (12 MB) if it is not here.")]
+
+_engine = option(NETWORK, "--engine", "NAME", "auto, reference, matrix or fused.", "auto")
+_dtype = option(NETWORK, "--dtype", "NAME", "float64 or float32, of every computation.", "float64")
+HiddenOption = Annotated[
+    Sizes | None,
+    option(NETWORK, "--hidden", "N,…", "The hidden layers only: 30, or 100,50.", "30", parser=read_sizes),
+]
 ActivationOption = Annotated[
     Names | None,
     option(
@@ -319,21 +348,6 @@ CostOption = Annotated[
     str | None,
     option(NETWORK, "--cost", "NAME", "log_likelihood, cross_entropy or quadratic.", "what suits the output"),
 ]
-EngineOption = Annotated[Engine, option(NETWORK, "--engine", "NAME", "auto, reference, matrix or fused.", "auto")]
-DtypeOption = Annotated[
-    Dtype, option(NETWORK, "--dtype", "NAME", "float64 or float32, of every computation.", "float64")
-]
-BatchSizeOption = Annotated[
-    int, option(TRAINING, "--batch-size", "N", "Examples in a mini-batch.", "10", callback=_at_least(1))
-]
-JsonOption = Annotated[bool, flag(RESULT, "--json", "Print one JSON document and nothing else.")]
-DebugOption = Annotated[
-    bool, flag(RESULT, "--debug", "Show the traceback of an error.", callback=_remember_debug, is_eager=True)
-]
-HiddenOption = Annotated[
-    Sizes | None,
-    option(NETWORK, "--hidden", "N,…", "The hidden layers only: 30, or 100,50.", "30", parser=read_sizes),
-]
 InitOption = Annotated[
     str | None,
     option(
@@ -344,8 +358,41 @@ InitOption = Annotated[
         "scaled for sigmoid, else he",
     ),
 ]
-EtaOption = Annotated[float | None, option(TRAINING, "--eta", "X", "The step size.", "what suits the network")]
+EngineOption = Annotated[Engine, _engine]
+DtypeOption = Annotated[Dtype, _dtype]
+
+_epochs = option(TRAINING, "--epochs", "N", "Times to go through the data.", "30", callback=_at_least(1))
+_batch_size = option(TRAINING, "--batch-size", "N", "Examples in a mini-batch.", "10", callback=_at_least(1))
+_lmbda = option(TRAINING, "--lmbda", "X", "The book's L2 regularisation.", "0", callback=_at_least(0))
+EpochsOption = Annotated[int, _epochs]
+BatchSizeOption = Annotated[int, _batch_size]
+EtaOption = Annotated[
+    float | None, option(TRAINING, "--eta", "X", "The step size.", "what suits the network", callback=_above_0)
+]
+LmbdaOption = Annotated[float, _lmbda]
+DensityOption = Annotated[
+    float,
+    option(TRAINING, "--density", "SHARE", "Of the inputs that are not zero (MNIST: 0.19).", "1", callback=_share(1.0)),
+]
+SeedOption = Annotated[
+    int, option(TRAINING, "--seed", "N", "Of the first weights and the order.", "0", callback=_at_least(0))
+]
+JsonOption = Annotated[bool, flag(RESULT, "--json", "Print one JSON document and nothing else.")]
+DebugOption = Annotated[
+    bool, flag(RESULT, "--debug", "Show the traceback of an error.", callback=_remember_debug, is_eager=True)
+]
 ModelArgument = Annotated[Path, typer.Argument(metavar="MODEL", help="A file that fastbp train --save wrote.")]
+
+# In a sweep, what is not given may vary.
+VariedEngineOption = Annotated[Engine | None, _engine]
+VariedDtypeOption = Annotated[Dtype | None, _dtype]
+VariedEpochsOption = Annotated[int | None, _epochs]
+VariedBatchSizeOption = Annotated[int | None, _batch_size]
+VariedLmbdaOption = Annotated[float | None, _lmbda]
+
+
+def plot_option(what: str) -> Any:
+    return option(RESULT, "--plot", "FILE.png", f"Draw {what} (needs matplotlib).")
 
 
 # --- Commands
@@ -360,11 +407,15 @@ ModelArgument = Annotated[Path, typer.Argument(metavar="MODEL", help="A file tha
     )
 )
 def root(
+    ctx: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", metavar=" ", callback=_show_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
     """Train dense neural networks by backpropagation, fast, on a CPU."""
+    if ctx.invoked_subcommand is None:
+        typer.echo(ctx.get_help(), nl=False)
+        raise typer.Exit(FAILED)
 
 
 @app.command(
@@ -407,14 +458,10 @@ def train(
     init: InitOption = None,
     engine: EngineOption = Engine.auto,
     dtype: DtypeOption = Dtype.float64,
-    epochs: Annotated[
-        int, option(TRAINING, "--epochs", "N", "Times to go through the data.", "30", callback=_at_least(1))
-    ] = 30,
+    epochs: EpochsOption = 30,
     batch_size: BatchSizeOption = 10,
     eta: EtaOption = None,
-    lmbda: Annotated[
-        float, option(TRAINING, "--lmbda", "X", "The book's L2 regularisation.", "0", callback=_at_least(0))
-    ] = 0.0,
+    lmbda: LmbdaOption = 0.0,
     schedule: Annotated[
         ScheduleKind,
         option(TRAINING, "--schedule", "KIND", "Of the step size: cosine down to 0, or halved when stuck.", "constant"),
@@ -434,13 +481,9 @@ def train(
         float,
         option(TRAINING, "--dropout", "SHARE", "Of hidden units left out at each step.", "0", callback=_share(0.9)),
     ] = 0.0,
-    seed: Annotated[
-        int, option(TRAINING, "--seed", "N", "Of the first weights and the order.", "0", callback=_at_least(0))
-    ] = 0,
+    seed: SeedOption = 0,
     save: Annotated[Path | None, option(RESULT, "--save", "FILE", "Keep the network in a file.")] = None,
-    plot: Annotated[
-        Path | None, option(RESULT, "--plot", "FILE.png", "Draw cost and score by epoch (needs matplotlib).")
-    ] = None,
+    plot: Annotated[Path | None, plot_option("cost and score by epoch")] = None,
     checkpoint: Annotated[
         Path | None,
         option(RESULT, "--checkpoint", "FILE", "Keep all of the run in a file, now and then, for --resume."),
@@ -476,9 +519,9 @@ def train(
     commands.train(
         _data(data, target, header, download),
         commands.NetworkOptions(
-            sizes=None if sizes is None else sizes.values,
-            hidden=None if hidden is None else hidden.values,
-            activation=None if activation is None else activation.names,
+            sizes=_values(sizes),
+            hidden=_values(hidden),
+            activation=_values(activation),
             output=output,
             cost=cost,
             init=init,
@@ -487,9 +530,7 @@ def train(
             seed=seed,
         ),
         commands.TrainOptions(
-            task=task.value,
-            validation=validation,
-            scaling=scaling.value,
+            lesson=commands.LessonOptions(task.value, validation, scaling.value),
             epochs=epochs,
             batch_size=batch_size,
             eta=eta,
@@ -644,12 +685,7 @@ def plan(
     engine: EngineOption = Engine.auto,
     dtype: DtypeOption = Dtype.float64,
     batch_size: BatchSizeOption = 10,
-    density: Annotated[
-        float,
-        option(
-            TRAINING, "--density", "SHARE", "Of the inputs that are not zero (MNIST: 0.19).", "1", callback=_share(1.0)
-        ),
-    ] = 1.0,
+    density: DensityOption = 1.0,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -658,7 +694,7 @@ def plan(
 
     shape = commands.NetworkOptions(
         sizes=sizes.values,
-        activation=None if activation is None else activation.names,
+        activation=_values(activation),
         output=output,
         cost=cost,
         engine=engine.value,
@@ -703,22 +739,12 @@ def sweep(
     activation: ActivationOption = None,
     cost: CostOption = None,
     init: InitOption = None,
-    engine: Annotated[
-        Engine | None, option(NETWORK, "--engine", "NAME", "auto, reference, matrix or fused.", "auto")
-    ] = None,
-    dtype: Annotated[
-        Dtype | None, option(NETWORK, "--dtype", "NAME", "float64 or float32, of every computation.", "float64")
-    ] = None,
-    epochs: Annotated[
-        int | None, option(TRAINING, "--epochs", "N", "Times to go through the data.", "30", callback=_at_least(1))
-    ] = None,
-    batch_size: Annotated[
-        int | None, option(TRAINING, "--batch-size", "N", "Examples in a mini-batch.", "10", callback=_at_least(1))
-    ] = None,
+    engine: VariedEngineOption = None,
+    dtype: VariedDtypeOption = None,
+    epochs: VariedEpochsOption = None,
+    batch_size: VariedBatchSizeOption = None,
     eta: EtaOption = None,
-    lmbda: Annotated[
-        float | None, option(TRAINING, "--lmbda", "X", "The book's L2 regularisation.", "0", callback=_at_least(0))
-    ] = None,
+    lmbda: VariedLmbdaOption = None,
     workers: Annotated[
         int | None, option(TRAINING, "--workers", "N", "Networks at a time.", "one a core", callback=_at_least(1))
     ] = None,
@@ -727,9 +753,7 @@ def sweep(
         option(RESULT, "--output", "FILE.jsonl", "Keep each network's result, a line of JSON, as soon as it is done."),
     ] = None,
     resume: Annotated[bool, flag(RESULT, "--resume", "Go on with the sweep in --output, if it is there.")] = False,
-    plot: Annotated[
-        Path | None, option(RESULT, "--plot", "FILE.png", "Draw the scores by setting (needs matplotlib).")
-    ] = None,
+    plot: Annotated[Path | None, plot_option("the scores by setting")] = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -737,11 +761,11 @@ def sweep(
 
     What is neither varied nor given is as `fastbp train` chooses it.
     """
-    from fastbp import sweepcommand
+    from fastbp import commands, sweepcommand
 
     given = {
-        "hidden": None if hidden is None else hidden.values,
-        "activation": None if activation is None else activation.names,
+        "hidden": _values(hidden),
+        "activation": _values(activation),
         "cost": cost,
         "init": init,
         "engine": None if engine is None else engine.value,
@@ -757,9 +781,7 @@ def sweep(
             grid=grid,
             seeds=seeds,
             settings={name: value for name, value in given.items() if value is not None},
-            task=task.value,
-            validation=validation,
-            scaling=scaling.value,
+            lesson=commands.LessonOptions(task.value, validation, scaling.value),
             workers=workers,
             output=output,
             resume=resume,
@@ -787,12 +809,7 @@ def bench(
     cost: CostOption = None,
     dtype: DtypeOption = Dtype.float64,
     batch_size: BatchSizeOption = 10,
-    density: Annotated[
-        float,
-        option(
-            TRAINING, "--density", "SHARE", "Of the inputs that are not zero (MNIST: 0.19).", "1", callback=_share(1.0)
-        ),
-    ] = 1.0,
+    density: DensityOption = 1.0,
     threads: Annotated[
         int | None,
         option(TRAINING, "--threads", "N", "The most that an engine may use.", "all cores", callback=_at_least(1)),
@@ -804,9 +821,7 @@ def bench(
         Path | None,
         option(RESULT, "--json", "FILE", "Keep all figures in a file; - prints them, and nothing else."),
     ] = None,
-    plot: Annotated[
-        Path | None, option(RESULT, "--plot", "FILE.png", "Draw the times and the roofline (needs matplotlib).")
-    ] = None,
+    plot: Annotated[Path | None, plot_option("the times and the roofline")] = None,
     debug: DebugOption = False,
 ) -> None:
     """Time a network in each engine, and this machine's arithmetic and memory, in some ten seconds.
@@ -817,7 +832,7 @@ def bench(
 
     shape = commands.NetworkOptions(
         sizes=sizes.values,
-        activation=None if activation is None else activation.names,
+        activation=_values(activation),
         output=output,
         cost=cost,
         dtype=dtype.value,
@@ -843,9 +858,7 @@ def verify(
     epochs: Annotated[
         int, option(TRAINING, "--epochs", "N", "Times to go through the data.", "3", callback=_at_least(1))
     ] = 3,
-    seed: Annotated[
-        int, option(TRAINING, "--seed", "N", "Of the first weights and the order.", "0", callback=_at_least(0))
-    ] = 0,
+    seed: SeedOption = 0,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 import fastbp
-from fastbp import lessons, replaying, reports, safefile, sources
-from fastbp.activations import as_activation
+from fastbp import choices, lessons, replaying, reports, safefile, sources
+from fastbp.architecture import Architecture
 from fastbp.checkpoint import Checkpoint
-from fastbp.engines.plan import density
+from fastbp.choices import NetworkOptions
 from fastbp.engines.plan import plan as make_plan
 from fastbp.errors import DivergenceError, FastbpError
 from fastbp.judging import Judge
@@ -49,21 +49,6 @@ class DataOptions:
 
 
 @dataclass(frozen=True)
-class NetworkOptions:
-    """What network to build; None leaves the choice to what it shall learn."""
-
-    sizes: list[int] | None = None
-    hidden: list[int] | None = None
-    activation: list[str] | None = None
-    output: str | None = None
-    cost: str | None = None
-    init: str | None = None
-    engine: str = "auto"
-    dtype: str = "float64"
-    seed: int = 0
-
-
-@dataclass(frozen=True)
 class LessonOptions:
     """How rows become examples."""
 
@@ -71,14 +56,31 @@ class LessonOptions:
     validation: float | None
     scaling: str
 
+    def labels_of(self, rows: Rows) -> np.ndarray | None:
+        return lessons.labels_of(rows, self.task)
+
+    def prepare(self, rows: Rows, classes: np.ndarray | None, built: Architecture) -> Lesson:
+        return lessons.prepare(rows, classes, built, self.validation, self.scaling)
+
+    def facts(self, rows: Rows, lesson: Lesson) -> dict[str, Any]:
+        """What is learned, and from how much."""
+        return {
+            "fastbp": fastbp.__version__,
+            "data": rows.name,
+            "target": rows.target,
+            "task": "regress" if lesson.classes is None else "classify",
+            "task_is_a_guess": lessons.is_a_guess(rows, self.task),
+            "classes": lesson.classes,
+            "training_examples": len(lesson.X),
+            "validation_examples": 0 if lesson.held_out is None else len(lesson.held_out[0]),
+        }
+
 
 @dataclass(frozen=True)
 class TrainOptions:
     """How to train it, and where to leave the result."""
 
-    task: str
-    validation: float | None
-    scaling: str
+    lesson: LessonOptions
     epochs: int
     batch_size: int
     eta: float | None
@@ -113,15 +115,15 @@ def train(data: DataOptions, shape: NetworkOptions, options: TrainOptions) -> No
     began = time.perf_counter()
     _check_destinations(data, options)
     rows = data.read()
-    classes = lessons.labels_of(rows, options.task)
-    network = _build(shape, rows, classes)
-    lesson = lessons.prepare(rows, classes, network, options.validation, options.scaling)
-    eta = _usual_eta(network, classes) if options.eta is None else options.eta
+    classes = options.lesson.labels_of(rows)
+    network = choices.build(shape, rows, classes)
+    lesson = options.lesson.prepare(rows, classes, network.architecture)
+    eta = choices.usual_eta(network, classes) if options.eta is None else options.eta
     if lesson.held_out is None and (options.patience is not None or options.schedule == "halve"):
         what = "--schedule halve" if options.patience is None else "--patience"
         raise ValueError(f"{what} judges on rows held out; drop --validation 0")
     facts = {
-        **_data_facts(rows, lesson, lessons.is_a_guess(rows, options.task)),
+        **options.lesson.facts(rows, lesson),
         **_network_facts(network),
         "epochs": options.epochs,
         "batch_size": options.batch_size,
@@ -136,10 +138,10 @@ def train(data: DataOptions, shape: NetworkOptions, options: TrainOptions) -> No
         reports.opening(facts)
     teller = _teller(network, lesson, options)
     if options.resume is None:  # else the checkpoint says which engine
-        network.engine = _engine_for_once(network, lesson, options)
+        network.engine = choices.engine_for_once(network, lesson, options.epochs, options.batch_size)
     try:
         history = network.fit(
-lesson.X, lesson.y, epochs=options.epochs, batch_size=options.batch_size, eta=_schedule(eta, options),
+            lesson.X, lesson.y, epochs=options.epochs, batch_size=options.batch_size, eta=_schedule(eta, options),
             lmbda=options.lmbda, dropout=options.dropout, validation_data=lesson.held_out,
             early_stopping=None if options.patience is None else EarlyStopping(patience=options.patience),
             callbacks=[teller], verbose=None if teller.with_bar else False,
@@ -190,7 +192,7 @@ def _check_destinations(data: DataOptions, options: TrainOptions) -> None:
     paths = {"--save": options.save, "--plot": options.plot, "--checkpoint": kept}
     for name, path in paths.items():
         if path is not None:
-            _check_destination(name, path, Path(data.name))
+            check_destination(name, path, Path(data.name))
             twin = next((other for other in paths if other != name and paths[other] == path), None)
             if twin is not None:
                 raise ValueError(f"{name} and {twin} both name {path}; choose another name for one of them")
@@ -204,7 +206,7 @@ def _check_destinations(data: DataOptions, options: TrainOptions) -> None:
         plotting.check(options.plot)
 
 
-def _check_destination(option: str, path: Path, *inputs: Path) -> None:
+def check_destination(option: str, path: Path, *inputs: Path) -> None:
     """ValueError if no file can be written there, or one that is read would be lost."""
     if any(path.exists() and other.exists() and path.samefile(other) for other in inputs):
         raise ValueError(f"{option} {path} would overwrite what is read from there; choose another name")
@@ -218,87 +220,12 @@ def _check_destination(option: str, path: Path, *inputs: Path) -> None:
         raise ValueError(f"{option} {path} is write-protected; choose another name, or change its permissions")
 
 
-def _build(shape: NetworkOptions, rows: Rows, classes: np.ndarray | None) -> Network:
-    """The network: inputs and outputs as the data ask, the rest as the user or else the defaults say."""
-    assert rows.y is not None
-    n_in = rows.X.shape[1]
-    n_out = len(classes) if classes is not None else 1 if rows.y.ndim == 1 else rows.y.shape[1]
-    sizes = shape.sizes or [n_in, *([30] if shape.hidden is None else shape.hidden), n_out]
-    one_for_two = n_out == 2 and classes is not None and sizes[-1] == 1
-    if sizes[0] != n_in or (sizes[-1] != n_out and not one_for_two):
-        what = f"{n_out} labels" if classes is not None else f"{n_out} number{'s' * (n_out > 1)} a row"
-        raise ValueError(
-            f"--sizes {','.join(map(str, sizes))} does not fit {rows.name}, which has {n_in} features and {what} to "
-            f"learn; begin with {n_in} and end with {n_out}, or give only --hidden"
-        )
-    if one_for_two and shape.output not in (None, "sigmoid"):
-        raise ValueError(f"one output for two labels is a sigmoid's, not --output {shape.output}; end --sizes with 2")
-    output, cost = _output_and_cost(shape, classes is not None, one_for_two)
-    return _network(shape, sizes, output, cost)
-
-
-def _output_and_cost(shape: NetworkOptions, by_label: bool, one_for_two: bool) -> tuple[str, str]:
-    """What goes with what the user gave; the legal pairs are in `costs`."""
-    output, cost = shape.output, shape.cost
-    if not by_label:
-        return output or "identity", cost or "quadratic"
-    if output is None and cost is None:
-        output = "sigmoid" if one_for_two else "softmax"
-    if output is None:
-        output = "softmax" if cost == "log_likelihood" else "sigmoid"
-    return output, cost or {"softmax": "log_likelihood", "sigmoid": "cross_entropy"}.get(output, "quadratic")
-
-
-def _network(shape: NetworkOptions, sizes: list[int], output: str, cost: str) -> Network:
-    as_activation(output, "--output")
-    hidden = [as_activation(name, "--activation").name for name in shape.activation or ["relu"]]
-    if len(hidden) not in (1, len(sizes) - 2):
-        raise ValueError(
-            f"--activation names {len(hidden)} activations, but there are {len(sizes) - 2} hidden layers; give one "
-            f"for all, or one each"
-        )
-    return Network(
-        sizes,
-        hidden=hidden if len(hidden) > 1 else hidden[0],
-        output=output,
-        cost=cost,
-        initializer=shape.init or ("scaled" if "sigmoid" in hidden else "he"),
-        dtype=shape.dtype,
-        engine=shape.engine,
-        seed=shape.seed,
-    )
-
-
-# Seconds it takes to load the compiled kernels, or ten times that to compile them: a command runs once, and a lesson
-# shorter than this is over sooner without them.
-_LOADING_SECONDS = 1.0
-
-
-def _engine_for_once(network: Network, lesson: Lesson, options: TrainOptions) -> str:
-    """The engine to train in: as the plan says, but no compiled code for less work than it takes to load."""
-    if network.engine != "auto":
-        return network.engine
-    plan = make_plan(network, options.batch_size, density(lesson.X))
-    batches = options.epochs * -(-len(lesson.X) // options.batch_size)
-    return "matrix" if batches * plan.seconds["matrix"] < _LOADING_SECONDS else plan.engine
-
-
-def _usual_eta(network: Network, classes: np.ndarray | None) -> float:
-    """A step size that learned well on digits, MNIST and small tables in batches of 10 (3 is the book's)."""
-    flat = any(f.name == "sigmoid" for f in network.architecture.activations[:-1])  # σ' ≤ 1/4: small gradients
-    if classes is None:
-        return 0.1 if flat else 0.02
-    if network.architecture.cost.name == "quadratic":
-        return 3.0 if flat else 0.5
-    return 0.5 if flat else 0.05
-
-
 def _teller(network: Network, lesson: Lesson, options: TrainOptions) -> reports.Teller:
     judge = None
     if options.plot is not None or lesson.held_out is None:
         some = slice(None, None, -(-len(lesson.X) // _SAMPLE))
         places = None if lesson.classes is None else np.arange(len(lesson.classes))
-        judge = Judge(network.architecture, lesson.X[some], lesson.y[some], "the training data", places)
+        judge = Judge.read(network.architecture, lesson.X[some], lesson.y[some], "the training data", places)
     return reports.Teller(options.epochs, lesson.classes is not None, judge, silent=options.as_json)
 
 
@@ -314,19 +241,6 @@ def _wind_up(network: Network, lesson: Lesson, teller: reports.Teller, options: 
     if kept is not None and kept.exists():
         return Stopped(f"{what}; the same command with --resume {kept} goes on")
     return Stopped(what if done else f"{what}; nothing was saved")
-
-
-def _data_facts(rows: Rows, lesson: Lesson, guessed: bool) -> dict[str, Any]:
-    return {
-        "fastbp": fastbp.__version__,
-        "data": rows.name,
-        "target": rows.target,
-        "task": "regress" if lesson.classes is None else "classify",
-        "task_is_a_guess": guessed,
-        "classes": lesson.classes,
-        "training_examples": len(lesson.X),
-        "validation_examples": 0 if lesson.held_out is None else len(lesson.held_out[0]),
-    }
 
 
 def _network_facts(network: Network) -> dict[str, Any]:
@@ -349,7 +263,7 @@ def _result(network: Network, lesson: Lesson) -> dict[str, Any]:
 
 def _judge(network: Network, X: np.ndarray, y: np.ndarray, name: str) -> dict[str, Any]:
     """Score and cost on scaled inputs and raw targets; and what people count: right answers, or the typical error."""
-    cost, score = Judge(network.architecture, X, y, name, network.classes_).judge_network(network)
+    cost, score = Judge.read(network.architecture, X, y, name, network.classes_).judge_network(network)
     found: dict[str, Any] = {"examples": len(y), "score": score, "cost": cost}
     if network.classes_ is not None:
         return found | {"correct": round(score * len(y))}
@@ -367,11 +281,7 @@ def replay(checkpoint: Path, data: DataOptions, lesson: LessonOptions, batch: in
         raise ValueError(f"there is no file {checkpoint}; a checkpoint comes from fastbp train --checkpoint")
     built = replaying.architecture_in(checkpoint)
     rows = data.read()
-    classes = lessons.labels_of(rows, lesson.task)
-    network = Network(
-        list(built.sizes), output=built.activations[-1].name, cost=built.cost.name, dtype=built.dtype, seed=0
-    )
-    prepared = lessons.prepare(rows, classes, network, lesson.validation, lesson.scaling)
+    prepared = lesson.prepare(rows, lesson.labels_of(rows), built)
     epoch = replaying.open_epoch(checkpoint, prepared.X, prepared.y)
     if not 1 <= batch <= epoch.n_batches:
         raise ValueError(f"--batch {batch}: epoch {epoch.number + 1} has the mini-batches 1 to {epoch.n_batches}")
@@ -416,7 +326,7 @@ def predict(model: Path, data: DataOptions, output: Path | None, as_json: bool) 
     """Write what a saved network makes of raw rows: a label or a number a line, in the order of the rows."""
     network = _load(model)
     if output is not None:
-        _check_destination("--output", output, model, Path(data.name))
+        check_destination("--output", output, model, Path(data.name))
     rows = data.read(labelled=False)
     X = _inputs(network, rows, rows.X if rows.test is None else rows.test[0])
     predictions = network.predict(X)
@@ -505,8 +415,7 @@ def verify_file(
 
 def show_plan(shape: NetworkOptions, batch_size: int, density: float, as_json: bool) -> None:
     """Print which engine a network would run in, and why."""
-    output, cost = _output_and_cost(shape, by_label=True, one_for_two=False)
-    network = _network(shape, shape.sizes or [], output, cost)
+    network = choices.build_by_sizes(shape)
     plan = make_plan(network, batch_size=batch_size, density=density)
     if as_json:
         write_json({**_network_facts(network), "density": density, **asdict(plan)})
@@ -520,14 +429,13 @@ def show_bench(shape: NetworkOptions, options: BenchOptions) -> None:
 
     printed = options.json is not None and str(options.json) == "-"
     if options.json is not None and not printed:
-        _check_destination("--json", options.json)
+        check_destination("--json", options.json)
     if options.plot is not None:
         from fastbp import plotting
 
-        _check_destination("--plot", options.plot)
+        check_destination("--plot", options.plot)
         plotting.check(options.plot)
-    output, cost = _output_and_cost(shape, by_label=True, one_for_two=False)
-    network = _network(shape, shape.sizes or [], output, cost)
+    network = choices.build_by_sizes(shape)
     with reports.status() as say:
         found = bench.measure(
             network, options.batch_size, density=options.density, threads=options.threads, samples=options.samples,

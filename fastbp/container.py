@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from fastbp import safefile
+from fastbp import memory, safefile
 from fastbp.errors import ModelFileError
 
 FORMAT_VERSION = 1
@@ -197,12 +197,8 @@ def _read_header(source: safefile.Source) -> tuple[bytes, dict[str, Any]]:
 
 def _require_memory(size: int) -> None:
     """A sparse file claims terabytes and takes no disk. Loading needs the size twice: as bytes, as arrays."""
-    try:
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # a system that does not say
-        return
-    if 2 * size > memory:
-        raise ModelFileError(f"loading it takes {2 * size:,} bytes of memory, but this machine has {memory:,}")
+    if 2 * size > memory.limit():
+        raise ModelFileError(f"loading it takes {2 * size:,} bytes of memory, but this machine has {memory.limit():,}")
 
 
 def _header_size(start: bytes) -> int:
@@ -228,6 +224,8 @@ def _guess(start: bytes) -> str:
     for magic, what in _STRANGERS.items():
         if start.startswith(magic):
             return f"it looks like {what}"
+    if all(32 <= byte < 127 or byte in b"\t\r\n" for byte in start):
+        return "it looks like text: another program wrote it"
     return "it was cut short, or another program wrote it"
 
 

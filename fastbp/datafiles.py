@@ -8,7 +8,6 @@ import gzip
 import math
 import os
 import re
-import sys
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from fastbp import memory
 from fastbp.errors import DataFileError
 
 FilePath = str | os.PathLike[str]
@@ -54,23 +54,15 @@ def pickle_refusal(place: FilePath) -> DataFileError:
     )
 
 
-def memory() -> int:
-    """Bytes of physical memory, or a number that nothing exceeds where the system does not say."""
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, OSError, ValueError):
-        return sys.maxsize
-
-
 def refuse_oversize(path: FilePath, shape: tuple[int, ...], itemsize: int) -> None:
     """Refuse an array that this machine cannot hold. Python integers, so nothing overflows; a size of 0
     counts as 1, because NumPy multiplies the others all the same and fails on them."""
     nbytes = itemsize * math.prod(max(size, 1) for size in shape)
-    if nbytes > memory():
+    if nbytes > memory.limit():
         raise refusal(
             path,
             f"an array declared as {shape}, {nbytes:,} bytes",
-            f"at most {memory():,} bytes, the memory of this machine",
+            f"at most {memory.limit():,} bytes, the memory of this machine",
         )
 
 

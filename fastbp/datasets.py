@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastbp.datafiles import FilePath, read_idx, refusal, refuse_pickle, unpacked
+from fastbp.splits import hold_out
 from fastbp.tables import Table, read_csv, read_npz, read_table
 
 __all__ = [
@@ -48,15 +49,8 @@ def load_digits() -> Dataset:
     """
     with np.load(Path(__file__).parent / "_data" / "digits.npz", allow_pickle=False) as file:
         X, y = file["X"] / np.float32(16), file["y"].astype(np.int64)
-    test = _every_fifth_of_each(y)
-    return Dataset(X[~test], y[~test], X[test], y[test], "digits", ("affine", 0.0, 1 / 16))
-
-
-def _every_fifth_of_each(y: np.ndarray) -> np.ndarray:
-    chosen = np.zeros(len(y), bool)
-    for label in np.unique(y):
-        chosen[np.flatnonzero(y == label)[4::5]] = True
-    return chosen
+    learn, held_out = hold_out(len(y), 0.2, y)
+    return Dataset(X[learn], y[learn], X[held_out], y[held_out], "digits", ("affine", 0.0, 1 / 16))
 
 
 # The SHA-256 of the four files as published, in the order: images, labels; training first.

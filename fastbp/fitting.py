@@ -1,15 +1,13 @@
-"""What `fit` and `score` do around the training loop: targets, validation, progress, records."""
+"""What `fit` and `score` do around the training loop: targets, the examples held out, the engine, the run."""
 
-import contextlib
 import os
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastbp import data, splits, targets
+from fastbp import checks, data, progress, splits, targets
 from fastbp.history import History
 from fastbp.improvement import check_recorded
 from fastbp.judging import Judge, Layers, Validation
@@ -23,7 +21,7 @@ from fastbp.stopping import EarlyStopping
 from fastbp.training import Trainer
 
 if TYPE_CHECKING:
-    from fastbp.checkpoint import Checkpoint
+    from fastbp.checkpoint import Checkpoint, Keeper
     from fastbp.network import Network
 
 
@@ -62,14 +60,13 @@ class Options:
     callbacks: Sequence[Any] = ()
     monitor_training: bool = False
     monitor_layers: bool = False
-    verbose: Any = None  # or a `_Silent` of the caller
+    verbose: Any = None  # or a `progress.Silent` of the caller
     checkpoint: "Checkpoint | None" = None
     resume: str | os.PathLike[str] | None = None
 
     def __post_init__(self) -> None:
         for name in ("lmbda", "l1"):
-            if not 0 <= getattr(self, name) < np.inf:
-                raise ValueError(f"{name} must be a finite number ≥ 0, got {getattr(self, name)}")
+            checks.not_negative(getattr(self, name), name)
         for name in ("dropout", "label_smoothing"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} is a share, at least 0 and less than 1; got {getattr(self, name)}")
@@ -131,44 +128,40 @@ def fit(network: "Network", X: Any, y: Any, options: Options) -> History:
         from fastbp.checkpoint import Keeper
 
         keeper = Keeper(options.checkpoint, options.resume)
-    judge, rows = None, np.arange(len(examples))
-    if options.validation_data is not None:
-        X_held_out, y_held_out, *weights = options.validation_data
-        judge = Judge(built, X_held_out, y_held_out, "validation_data", classes, weights[0] if weights else None)
-    elif options.validation_fraction is not None:
-        known = None if keeper is None else keeper.rows_of(len(examples))
-        rows, held_out = known or _split(network, examples, by_label, options.validation_fraction)
-        judge = Judge.of(built, examples.take(held_out), by_label)
-    n = len(rows)
-    with _progress(options.epochs, n, options.verbose, by_label) as report:
-        rule, batch_size = options.optimizer, min(options.batch_size, n)
+    rows, judge = _held_out(network, examples, classes, options, keeper)
+    n, rule = len(rows), options.optimizer
+    batch_size, decay = min(options.batch_size, n), options.lmbda / n
+    with progress.reporting(options.epochs, n, options.verbose, by_label) as report:
         smoothed = targets.smoothed(examples, classes, built, options.label_smoothing)
         name = None if keeper is None else keeper.engine_for(network)
+        step = PLAIN if isinstance(rule, LBFGS) else rule
         if isinstance(rule, LBFGS):
-            name, rule, batch_size = _beside_lbfgs(network), PLAIN, 1
+            name, batch_size = _beside_lbfgs(network), 1
         draws = keeper is None or not keeper.is_resuming  # else the seed of dropout is in the checkpoint
-        engine = network._start_engine(smoothed, batch_size, name, rule, _regularization(network, options, n, draws))
+        engine = network._start_engine(smoothed, batch_size, name, step, _regularization(network, options, n, draws))
         monitors: list[Any] = [] if judge is None else [Validation(judge, engine)]
         if options.monitor_training:
-            own = Judge.of(built, examples, by_label, None if n == len(examples) else rows)
+            own = Judge(built, examples, by_label, None if n == len(examples) else rows)
             monitors.append(Validation(own, engine, "training"))
         if options.monitor_layers:
             monitors.append(Layers(built, examples.take(rows[:: -(-n // _LAYER_SAMPLE)])))
-        kind = FullBatchRun if isinstance(options.optimizer, LBFGS) else Run
-        run = kind(
+        parts = (
             network,
-            Trainer(engine, batch_size, decay=options.lmbda / n),
+            Trainer(engine, batch_size, decay),
             _order(network, len(examples), rows, compiled=engine.name == "fused"),
-            as_schedule(rule.eta).begin(),
-            epochs=options.epochs,
-            shuffle=bool(options.shuffle) and kind is Run,
-            report=report,
-            monitors=monitors,
-            callbacks=options.callbacks,
-            stopping=None if options.early_stopping is None else options.early_stopping.begin(),
+            as_schedule(step.eta).begin(),
         )
-        if isinstance(run, FullBatchRun) and isinstance(options.optimizer, LBFGS):
-            run.rule, run.objective = options.optimizer, Objective(built, smoothed, rows, options.lmbda / n)
+        around: dict[str, Any] = {
+            "epochs": options.epochs,
+            "report": report,
+            "monitors": monitors,
+            "callbacks": options.callbacks,
+            "stopping": None if options.early_stopping is None else options.early_stopping.begin(),
+        }
+        if isinstance(rule, LBFGS):
+            run: Run = FullBatchRun(*parts, **around, rule=rule, objective=Objective(built, smoothed, rows, decay))
+        else:
+            run = Run(*parts, **around, shuffle=bool(options.shuffle))
         if keeper is not None:
             held = None if judge is None else judge.examples
             arguments = {**options.of_the_run(), "weights": examples.weights}
@@ -176,6 +169,22 @@ def fit(network: "Network", X: Any, y: Any, options: Options) -> History:
             keeper.attach(run, examples, held, classes, arguments)
         network.classes_ = classes
         return run.go()
+
+
+def _held_out(
+    network: "Network", examples: data.Examples, classes: Any, options: Options, keeper: "Keeper | None"
+) -> tuple[np.ndarray, Judge | None]:
+    """The rows to train on, and the judge of the examples that are held out, or given beside them, if there are any."""
+    built, rows = network._effective_architecture(), np.arange(len(examples))
+    if options.validation_data is not None:
+        X, y, *weights = options.validation_data
+        return rows, Judge.read(built, X, y, "validation_data", classes, weights[0] if weights else None)
+    if options.validation_fraction is None:
+        return rows, None
+    known = None if keeper is None else keeper.rows_of(len(examples))
+    by_label = classes is not None
+    rows, held_out = known or _split(network, examples, by_label, options.validation_fraction)
+    return rows, Judge(built, examples.take(held_out), by_label)
 
 
 def _beside_lbfgs(network: "Network") -> str:
@@ -214,76 +223,5 @@ def _split(network: "Network", examples: data.Examples, by_label: bool, share: f
 
 def score(network: "Network", X: Any, y: Any) -> float:
     """See `Network.score`."""
-    judge = Judge(network.architecture, X, y, name="score's data", classes=network.classes_)
+    judge = Judge.read(network.architecture, X, y, name="score's data", classes=network.classes_)
     return judge.score(network.outputs(judge.examples.X))
-
-
-class _Silent:
-    """Reports nothing. Examples are counted from the beginning of the run, over all epochs."""
-
-    def examples_done(self, count: int) -> None: ...
-
-    def epoch_done(self, record: dict[str, Any]) -> None: ...
-
-
-class _Lines(_Silent):
-    """A plain line an epoch."""
-
-    def epoch_done(self, record: dict[str, Any]) -> None:
-        score = f", validation score {record['validation_score']:.4f}" if "validation_score" in record else ""
-        print(f"Epoch {record['epoch']}: {record['seconds']:.2f} s{score}", flush=True)
-
-
-@contextlib.contextmanager
-def _progress(epochs: int, n: int, verbose: Any, by_label: bool) -> Iterator[_Silent]:
-    if isinstance(verbose, _Silent):
-        yield verbose
-    elif verbose:
-        yield _Lines()
-    elif verbose is None and epochs and sys.stderr is not None and sys.stderr.isatty():
-        with progress_bar(epochs, n, by_label) as bar:
-            yield bar
-    else:
-        yield _Silent()
-
-
-def show_score(score: float, by_label: bool) -> str:
-    """A score as people read it: 97.18 %, or R² 0.9312."""
-    return f"{100 * score:.2f} %" if by_label else f"R² {score:.4f}"
-
-
-# Seconds without a first mini-batch after which the bar says why: nothing but the compiler takes so long.
-_PATIENCE = 1.5
-
-
-@contextlib.contextmanager
-def progress_bar(epochs: int, n: int, by_label: bool = True) -> Iterator[_Silent]:
-    """A bar on the standard error that shows the examples done and the score so far, and is gone at the end."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, ProgressColumn, Task, TimeRemainingColumn
-    from rich.text import Text
-
-    class What(ProgressColumn):
-        def render(self, task: Task) -> Text:
-            if task.total is None:  # nothing done yet
-                slow = (task.elapsed or 0.0) > _PATIENCE
-                return Text("compiling (first time only)" if slow else "starting")
-            return Text(f"epoch {task.fields['epoch']}/{epochs}")
-
-    class Score(ProgressColumn):
-        def render(self, task: Task) -> Text:
-            return Text(task.fields["score"])
-
-    columns = (What(), BarColumn(), Score(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("", total=None, epoch=1, score="")
-
-        class Bar(_Silent):
-            def examples_done(self, count: int) -> None:
-                progress.update(task, total=epochs * n, completed=count)
-
-            def epoch_done(self, record: dict[str, Any]) -> None:
-                score = show_score(record["validation_score"], by_label) if "validation_score" in record else ""
-                progress.update(task, epoch=min(record["epoch"] + 2, epochs), score=score)
-
-        yield Bar()

@@ -1,12 +1,11 @@
 """What a training run leaves behind: one record an epoch, to look at, plot and keep."""
 
 import csv
-import importlib.util
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastbp.errors import FastbpError
+from fastbp.optional import need_pandas
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -73,8 +72,7 @@ class History:
 
     def to_frame(self) -> "DataFrame":
         """The records as a pandas DataFrame, epochs as its index; FastbpError without pandas."""
-        if importlib.util.find_spec("pandas") is None:
-            raise FastbpError("to_frame needs pandas, which is not installed; pip install pandas, or use to_csv")
+        need_pandas()
         import pandas
 
         frame = pandas.DataFrame(self.epochs)

@@ -1,8 +1,9 @@
 """Whether a monitored value got better: the rule that early stopping, schedules and model checkpoints share."""
 
 import math
-import operator
 from typing import Any
+
+from fastbp import checks
 
 MODES = ("min", "max")
 
@@ -21,14 +22,8 @@ class Best:
             raise ValueError(f"monitor={monitor!r} is neither a cost nor a score; say mode='min' or mode='max'")
         if mode is not None and mode not in MODES:
             raise ValueError(f"mode must be 'min' or 'max', got {mode!r}")
-        if not isinstance(minimum_delta, int | float) or not 0 <= minimum_delta < math.inf:
-            raise ValueError(f"minimum_delta must be a finite number ≥ 0, got {minimum_delta!r}")
-        try:
-            self.patience = operator.index(patience)
-        except TypeError:
-            raise TypeError(f"patience must be a whole number of epochs, got {patience!r}") from None
-        if self.patience < 1:
-            raise ValueError(f"patience must be at least 1 epoch, got {patience}")
+        checks.not_negative(minimum_delta, "minimum_delta")
+        self.patience = checks.whole(patience, "patience", least=1, unit="epoch")
         self.monitor, self.minimum_delta = monitor, minimum_delta
         self.sign = -1.0 if mode == "min" or (mode is None and monitor.endswith("cost")) else 1.0
         self.value: float | None = None

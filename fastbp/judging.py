@@ -19,32 +19,24 @@ class Judge:
     """Examples, and how well a network does on them: its cost, and accuracy for labels or R² for real targets."""
 
     def __init__(
-        self, architecture: Architecture, X: Any, y: Any, name: str, classes: Any, weights: Any = None
-    ) -> None:
-        y = data.places(y, classes, f"{name}: y")
-        examples, found = data.read_examples(architecture, X, y, f"{name}: ", classes)
-        if weights is not None:
-            examples = replace(examples, weights=data.as_weights(weights, len(examples), f"{name}: weights"))
-        self._take(architecture, examples, by_label=classes is not None and found is not None)
-
-    @classmethod
-    def of(
-        cls, architecture: Architecture, examples: data.Examples, by_label: bool, rows: np.ndarray | None = None
-    ) -> "Judge":
-        """A judge of examples that have been read already; with `rows`, of those rows of them."""
-        judge = cls.__new__(cls)
-        judge._take(architecture, examples, by_label, rows)
-        return judge
-
-    def _take(
         self, architecture: Architecture, examples: data.Examples, by_label: bool, rows: np.ndarray | None = None
     ) -> None:
+        """With `rows`, only those rows of the examples are judged."""
         self.architecture, self.examples, self.by_label, self.rows = architecture, examples, by_label, rows
         Y, labels = examples.one_hot(architecture.sizes[-1], architecture.dtype), examples.labels
         self.Y = Y if rows is None else Y[rows]
         self.labels = labels if rows is None or labels is None else labels[rows]
         weights = examples.weights
         self.weights = weights if rows is None or weights is None else weights[rows]
+
+    @classmethod
+    def read(cls, architecture: Architecture, X: Any, y: Any, name: str, classes: Any, weights: Any = None) -> "Judge":
+        """A judge of X, (n, n_1), and y as in `fit`, whose labels stand for `classes`; `name` says in errors which."""
+        y = data.places(y, classes, f"{name}: y")
+        examples, found = data.read_examples(architecture, X, y, f"{name}: ", classes)
+        if weights is not None:
+            examples = replace(examples, weights=data.as_weights(weights, len(examples), f"{name}: weights"))
+        return cls(architecture, examples, by_label=classes is not None and found is not None)
 
     def judge_network(self, network: "Network") -> tuple[float, float]:
         """(cost, score) of a network of this architecture with its present parameters."""

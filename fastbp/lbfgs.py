@@ -4,14 +4,13 @@ A quasi-Newton method needs few iterations but all examples in each, and no nois
 the engines and the schedules, and an epoch of the History is one of its iterations.
 """
 
-import operator
 import time
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from fastbp import parameters
+from fastbp import checks, parameters
 from fastbp.architecture import Architecture
 from fastbp.data import Examples, is_sparse
 from fastbp.engines import matrix
@@ -35,16 +34,9 @@ class LBFGS:
     cost_tolerance: float = 1e-9
 
     def __post_init__(self) -> None:
-        try:
-            whole = operator.index(self.memory)
-        except TypeError:
-            raise TypeError(f"memory must be a whole number of steps, got {self.memory!r}") from None
-        if whole < 1:
-            raise ValueError(f"memory must be at least 1 step, got {self.memory}")
+        checks.whole(self.memory, "memory", least=1, unit="step")
         for name in ("gradient_tolerance", "cost_tolerance"):
-            value = getattr(self, name)
-            if not isinstance(value, int | float) or not 0 <= value < np.inf:
-                raise ValueError(f"{name} must be a finite number ≥ 0, got {value!r}")
+            checks.not_negative(getattr(self, name), name)
 
 
 class Objective:
@@ -77,8 +69,10 @@ class Objective:
 class FullBatchRun(Run):
     """A run whose epochs are the iterations of L-BFGS."""
 
-    rule: LBFGS
-    objective: Objective
+    def __init__(self, *parts: Any, rule: LBFGS, objective: Objective, **around: Any) -> None:
+        """`parts` and `around` as for `Run`; the order of the examples has no meaning here."""
+        super().__init__(*parts, shuffle=False, **around)
+        self.rule, self.objective = rule, objective
 
     def _train(self) -> None:
         from scipy.optimize import minimize

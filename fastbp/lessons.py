@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from fastbp import data, splits
+from fastbp.architecture import Architecture
 from fastbp.network import Network
 from fastbp.sources import BUILT_IN, Rows, Scaling
 
@@ -60,8 +61,8 @@ class Lesson:
         network.weights, network.biases = [*network.weights[:-1], w], [*network.biases[:-1], b]
 
 
-def prepare(rows: Rows, classes: np.ndarray | None, network: Network, validation: float | None, kind: str) -> Lesson:
-    """Hold rows out (or take those that come with the data), and scale inputs and targets for this network.
+def prepare(rows: Rows, classes: np.ndarray | None, built: Architecture, validation: float | None, kind: str) -> Lesson:
+    """Hold rows out (or take those that come with the data), and scale inputs and targets for a network so built.
 
     validation: the share to hold out, None for 0.2; kind: see `find_scaling`. Raises ValueError that names the option.
     """
@@ -76,12 +77,12 @@ def prepare(rows: Rows, classes: np.ndarray | None, network: Network, validation
         raise ValueError(f"{rows.name} comes with examples to hold out; drop --validation")
     assert y_held is not None
     scaling = find_scaling(rows, X, kind)
-    X, X_held = (scaled(part, scaling, network.dtype) for part in (X, X_held))
+    X, X_held = (scaled(part, scaling, built.dtype) for part in (X, X_held))
     if classes is not None:
         y, y_held = (np.searchsorted(classes, part) for part in (y, y_held))
         return Lesson(X, y, (X_held, y_held) if len(X_held) else None, classes, scaling)
     y, y_held = (part.astype(np.float64) for part in (y, y_held))
-    y_shift, y_scale = _target_scaling(rows, y, network)
+    y_shift, y_scale = _target_scaling(rows, y, built)
     if y_scale is not None:
         y, y_held = ((part - y_shift) / y_scale for part in (y, y_held))
     return Lesson(X, y, (X_held, y_held) if len(X_held) else None, None, scaling, y_shift, y_scale)
@@ -185,9 +186,9 @@ def _mean_and_deviation(array: np.ndarray) -> tuple[Any, Any]:
         return mean, np.where(deviation <= np.maximum(1e-12 * np.abs(mean), 1e-300), 1.0, deviation)
 
 
-def _target_scaling(rows: Rows, y: np.ndarray, network: Network) -> tuple[Any, Any]:
+def _target_scaling(rows: Rows, y: np.ndarray, built: Architecture) -> tuple[Any, Any]:
     """(mean, deviation) of each column of targets, where a linear output can take them back afterwards."""
-    if network.architecture.activations[-1].name != "identity" or network.architecture.neurons:
+    if built.activations[-1].name != "identity" or built.neurons:
         return 0.0, None
     shift, scale = _mean_and_deviation(y)
     if not (np.isfinite(shift) & np.isfinite(scale)).all():

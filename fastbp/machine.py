@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import fastbp
+from fastbp import memory
 
 _PACKAGES = ("numpy", "numba", "llvmlite", "scipy", "threadpoolctl", "safetensors", "typer", "rich")
 _VARIABLES = (
@@ -17,6 +18,7 @@ _VARIABLES = (
     "NUMBA_NUM_THREADS",
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
+    "OPENBLAS_CORETYPE",
     "MKL_NUM_THREADS",
 )
 
@@ -32,7 +34,7 @@ def facts() -> dict[str, Any]:
         "cpu": cpu_name(),
         "cpu_target": _llvm_target(),
         "cores": cores(),
-        "memory_gib": _memory_gib(),
+        "memory_gib": memory.gib(),
         "blas": _blas(),
         "numba_threads": _numba_threads(),
         "numba_cache": _numba_cache(),
@@ -61,13 +63,6 @@ def cpu_name() -> str:
 def cores() -> int:
     """The cores this process may use, which may be fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _memory_gib() -> float | None:
-    try:
-        return round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30, 1)
-    except (AttributeError, OSError, ValueError):
-        return None
 
 
 def _llvm_target() -> str:

@@ -5,8 +5,6 @@ lines, lists of plain arrays, methods to override. What happens inside a call of
 """
 
 import functools
-import math
-import operator
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -22,6 +20,8 @@ from fastbp import activations, data, engines, initializers, parameters
 from fastbp import architecture as _architecture
 from fastbp.activations import Activation, sigmoid, sigmoid_prime
 from fastbp.architecture import Architecture
+from fastbp.checks import number as _number
+from fastbp.checks import whole as _whole
 from fastbp.errors import DivergenceError, divergence_advice
 
 if TYPE_CHECKING:
@@ -563,26 +563,6 @@ def load(path: "str | Path") -> Network:
     from fastbp import models
 
     return models.load(path)
-
-
-def _whole(value: Any, name: str, least: int) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be a whole number, got {value!r}") from None
-    if number < least:
-        raise ValueError(f"{name} must be at least {least}, got {number}")
-    return number
-
-
-def _number(value: Any, name: str) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name} must be a number, got {value!r}") from None
-    if not math.isfinite(number):
-        raise ValueError(f"{name} must be a finite number, got {number}")
-    return number
 
 
 def _winners(outputs: np.ndarray) -> np.ndarray:

@@ -1,11 +1,10 @@
 """Pictures: how a network learned, by epoch, and how many did, by setting. Needs matplotlib, the extra `plot`."""
 
-import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastbp.errors import FastbpError
+from fastbp.optional import need_matplotlib
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,17 +16,12 @@ if TYPE_CHECKING:
 
 def check(path: Path) -> None:
     """Before any work: FastbpError without matplotlib, ValueError for a name it cannot draw to."""
-    _need_matplotlib("--plot")
+    need_matplotlib("--plot")
     from matplotlib.backend_bases import FigureCanvasBase
 
     kinds = FigureCanvasBase.get_supported_filetypes()
     if path.suffix.lower().removeprefix(".") not in kinds:
         raise ValueError(f"--plot {path}: a picture's name ends in .png, .svg or .pdf")
-
-
-def _need_matplotlib(what: str) -> None:
-    if importlib.util.find_spec("matplotlib") is None:
-        raise FastbpError(f"{what} needs matplotlib, which is not installed; pip install 'fastbp[plot]'")
 
 
 def draw(records: Sequence[dict[str, Any]], path: Path, facts: dict[str, Any]) -> None:
@@ -48,7 +42,7 @@ def draw(records: Sequence[dict[str, Any]], path: Path, facts: dict[str, Any]) -
 
 def history(of: "History") -> "Figure":
     """See `History.plot`."""
-    _need_matplotlib("plot")
+    need_matplotlib("plot")
     judged = any(name.endswith(("cost", "score")) for name in of.columns)
     by_layer = [
         (prefix, title)
@@ -113,7 +107,8 @@ _LOGARITHMIC_FROM = 20
 
 
 def draw_settings(settings: "list[Setting]", metric: str, x: str | None, path: str | Path | None) -> Any:
-    """The mean of a metric and its standard error over the setting `x`; a line for each combination of the others."""
+    """See `SweepResult.plot`."""
+    need_matplotlib("plot")
     from matplotlib.figure import Figure
 
     from fastbp.sweeps.spec import show, show_settings

@@ -4,14 +4,13 @@ The mini-batches before it are run again, from the state that the checkpoint kep
 the checkpoint's own, where that is nearer). So the parameters are those the run had before this step, to the last bit.
 """
 
-import operator
 import os
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from fastbp import data, dropout, engines, identity, models, parameters, resuming, streams, targets
+from fastbp import checks, data, dropout, engines, identity, models, parameters, resuming, streams, targets
 from fastbp.architecture import Architecture
 from fastbp.engines import matrix, reference
 from fastbp.errors import CheckpointError
@@ -180,10 +179,7 @@ class Epoch:
 
     def show(self, batch: int) -> MiniBatch:
         """Mini-batch number `batch`, from 0; this can be asked once, for the engine moves on."""
-        try:
-            batch = operator.index(batch)
-        except TypeError:
-            raise TypeError(f"batch must be a whole number, got {batch!r}") from None
+        batch = checks.whole(batch, "batch")
         if not 0 <= batch < self.n_batches:
             raise CheckpointError(
                 f"{self.path} is in epoch {self.number}, which has the mini-batches 0 to {self.n_batches - 1}; "

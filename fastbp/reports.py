@@ -1,6 +1,7 @@
 """What the commands say to people: plain lines into a file or a pipe, a little more on a terminal."""
 
 import contextlib
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -10,8 +11,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fastbp.fitting import Judge, show_score
+from fastbp.judging import Judge
 from fastbp.network import Network
+from fastbp.progress import show_score
 
 _BAR = 24  # characters of a full bar
 _MOST_CLASSES = 30  # rows of the table of an evaluation
@@ -67,8 +69,9 @@ def opening(facts: dict[str, Any]) -> None:
 class Teller:
     """A callback of `fit`: keeps a record of each epoch, counted from 1, and tells people.
 
-    On a terminal a line for the epochs 1, 2, 3, 5, 10, 20, 30, 50, … and the last one, above the progress bar; else
-    a line an epoch. `judge` judges training data too, where the records shall have them.
+    On a terminal a line for the epochs 1, 2, 3, 5, 10, 20, 30, 50, … and the last one, with a bar of the score where
+    there is room, above the progress bar; else a line an epoch. `judge` judges training data too, where the records
+    shall have them.
     """
 
     def __init__(self, epochs: int, by_label: bool, judge: Judge | None, silent: bool) -> None:
@@ -104,7 +107,8 @@ class Teller:
         on = "" if part == "validation" else " on the training data"
         epoch = f"epoch {record['epoch']:>{len(str(self.epochs))}}/{self.epochs}"
         line = f"{epoch}  cost {_number(cost):>8}  {name}{show_score(score, self.by_label):>8}{on}"
-        return f"{line}  {_bar(score)}" if self.on_terminal else line
+        fits = self.on_terminal and len(line) + 2 + _BAR <= shutil.get_terminal_size().columns
+        return f"{line}  {_bar(score)}" if fits else line
 
 
 def _bar(share: float) -> str:

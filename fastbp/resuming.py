@@ -124,8 +124,11 @@ def _shown(value: Any) -> str:
 
 def _warn(saved: Saved, run: Run) -> None:
     now = identity.versions()
-    others = [f"{name} {short(saved.versions.get(name))}, now {now[name]!r}" for name in now]
-    others = [text for name, text in zip(now, others, strict=True) if saved.versions.get(name) != now[name]]
+    others = [
+        f"{name} {short(saved.versions.get(name))}, now {present!r}"
+        for name, present in now.items()
+        if saved.versions.get(name) != present
+    ]
     if others:
         warnings.warn(
             f"{saved.path!r} was written with {'; '.join(others)}: the last bits may come out otherwise", stacklevel=3

@@ -197,8 +197,6 @@ class Run:
         self.history.epochs.append(record)
         self.report.epoch_done(record)
         if self.callbacks:
-            self._published = True
-            self.network._publish(self.engine)
             self._call("on_epoch_end", record)
         if self.pace.note(record):
             self.history.ended = "schedule"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import fastbp
-from fastbp import commands, lessons, reports
+from fastbp import choices, commands, reports
 from fastbp.errors import FastbpError
 from fastbp.lessons import Lesson
 from fastbp.network import Network
@@ -28,9 +28,7 @@ class SweepOptions:
     grid: Sequence[str]
     seeds: int
     settings: Mapping[str, Any]
-    task: str
-    validation: float | None
-    scaling: str
+    lesson: commands.LessonOptions
     workers: int | None
     output: Path | None
     resume: bool
@@ -44,13 +42,13 @@ def sweep(data: commands.DataOptions, options: SweepOptions) -> None:
     _check_destinations(data, options)
     grid = read_grid(options.grid, options.settings)
     rows = data.read()
-    classes = lessons.labels_of(rows, options.task)
+    classes = options.lesson.labels_of(rows)
     combinations = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
     described = [_describe({**options.settings, **values}, rows, classes) for values in combinations]
     lesson = _lesson([network for network, _ in described], rows, classes, options)
     spec, configs = _in_common([arguments for _, arguments in described], grid)
     facts = {
-        **commands._data_facts(rows, lesson, lessons.is_a_guess(rows, options.task)),
+        **options.lesson.facts(rows, lesson),
         "settings": len(configs),
         "seeds": options.seeds,
     }
@@ -81,7 +79,7 @@ def sweep(data: commands.DataOptions, options: SweepOptions) -> None:
 
 def _check_destinations(data: commands.DataOptions, options: SweepOptions) -> None:
     if options.output is not None:
-        commands._check_destination("--output", options.output, Path(data.name))
+        commands.check_destination("--output", options.output, Path(data.name))
         if options.output.exists() and not options.resume:
             raise ValueError(f"--output {options.output} is there already; add --resume, or choose another name")
     elif options.resume:
@@ -89,7 +87,7 @@ def _check_destinations(data: commands.DataOptions, options: SweepOptions) -> No
     if options.plot is not None:
         from fastbp import plotting
 
-        commands._check_destination("--plot", options.plot, Path(data.name))
+        commands.check_destination("--plot", options.plot, Path(data.name))
         plotting.check(options.plot)
 
 
@@ -134,8 +132,8 @@ def _value(name: str, text: str) -> Any:
 def _describe(settings: Mapping[str, Any], rows: Rows, classes: Any) -> tuple[Network, dict[str, Any]]:
     """One network, and the arguments of Network and fit for it: what is not given as `fastbp train` chooses it."""
     rest = {name.replace("-", "_"): value for name, value in settings.items() if name not in _OF_NETWORK}
-    shape = commands.NetworkOptions(**{name: settings[name] for name in _OF_NETWORK if name in settings})
-    network = commands._build(shape, rows, classes)
+    shape = choices.NetworkOptions(**{name: settings[name] for name in _OF_NETWORK if name in settings})
+    network = choices.build(shape, rows, classes)
     built = network.architecture
     hidden = [activation.name for activation in built.activations[:-1]]
     of_network = {
@@ -143,13 +141,13 @@ def _describe(settings: Mapping[str, Any], rows: Rows, classes: Any) -> tuple[Ne
         "hidden": hidden[0] if len(set(hidden)) == 1 else hidden,
         "output": built.activations[-1].name,
         "cost": built.cost.name,
-        "initializer": shape.init or ("scaled" if "sigmoid" in hidden else "he"),
+        "initializer": choices.usual_initializer(hidden) if shape.init is None else shape.init,
         "dtype": built.dtype.name,
         "engine": shape.engine,
     }
     rest.setdefault("epochs", 30)
     if "eta" not in rest and rest.get("optimizer", "sgd") == "sgd":
-        rest["eta"] = commands._usual_eta(network, classes)
+        rest["eta"] = choices.usual_eta(network, classes)
     return network, {**of_network, **rest}
 
 
@@ -179,13 +177,13 @@ def _in_shell_words(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def _lesson(networks: list[Network], rows: Rows, classes: Any, options: SweepOptions) -> Lesson:
     """The examples, the same for all networks, in the widest of their dtypes."""
-    if options.validation == 0:
+    if options.lesson.validation == 0:
         raise ValueError("a sweep is judged on rows held out; give --validation a share above 0")
     linear = {network.architecture.activations[-1].name == "identity" for network in networks}
     if classes is None and len(linear) > 1:
         raise ValueError("numbers to learn are scaled for --grid output=identity and for no other; sweep over one")
     widest = max(networks, key=lambda network: network.dtype.itemsize)
-    return lessons.prepare(rows, classes, widest, options.validation, options.scaling)
+    return options.lesson.prepare(rows, classes, widest.architecture)
 
 
 # --- The report

@@ -13,12 +13,12 @@ from typing import NamedTuple, TextIO
 import numpy as np
 from numpy.lib import format as npy
 
+from fastbp import memory
 from fastbp.datafiles import (
     DEFLATE_RATIO,
     GZIP,
     FilePath,
     clipped,
-    memory,
     pickle_refusal,
     refusal,
     refuse_oversize,
@@ -227,7 +227,7 @@ def _parse(path: FilePath, rows: Iterator[_Row], names: list[str], column: int |
     features = [name for k, name in enumerate(names) if k != column]
     cells, codes = array("d"), array("q")
     seen: dict[str, tuple[int, int]] = {}  # label: (its code, its first line); y holds codes, not strings
-    most = memory() // cells.itemsize
+    most = memory.limit() // cells.itemsize
     for line, row in rows:
         if len(row) != len(names):
             raise refusal(_at(path, line), f"{len(row)} cells", f"{len(names)}, as in the first line")

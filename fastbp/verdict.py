@@ -39,8 +39,9 @@ class Report:
     """What `verify` found; printing it shows all.
 
     differences: the first in each of the things compared, in the order in which they came up. largest: by equation and
-    layer, the largest relative difference met. accuracies: correct test examples after each epoch, (yours, ours).
-    seconds: of the same call of SGD, (yours, ours).
+    layer, the largest relative difference met. forward_is_hidden: the feedforward inside `backprop` was not found among
+    its variables for some example, and not looked at. accuracies: correct test examples after each epoch, (yours,
+    ours). seconds: of the same call of SGD, (yours, ours).
     """
 
     path: str
@@ -49,6 +50,7 @@ class Report:
     sizes: list[int]
     n_tests: int
     tolerance: float
+    forward_is_hidden: bool = False
     shuffle: str | None = None
     differences: list[Difference] = field(default_factory=list)
     largest: dict[str, dict[int, float]] = field(default_factory=dict)
@@ -82,6 +84,8 @@ class Report:
         for what, by_layer in self.largest.items():
             cells = ("" if l not in by_layer else self._cell(by_layer[l]) for l in layers)
             lines.append((f"{what:<14}" + "".join(f"{cell:>12}" for cell in cells)).rstrip())
+        if self.forward_is_hidden:
+            lines.append("feedforward is not all of it: its a and z are not among the variables of your backprop")
         return lines
 
     def _cell(self, size: float) -> str:

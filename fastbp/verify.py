@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from fastbp import datasets
+from fastbp import checks, datasets, retraced
 from fastbp.activations import sigmoid, sigmoid_prime
 from fastbp.architecture import check_sizes
 from fastbp.book import mnist_loader, network, network2
 from fastbp.book.owncost import name_of
+from fastbp.retraced import Forward, size_of
 from fastbp.theirs import TheirCodeError, Theirs, find, locals_at_return, running
 from fastbp.verdict import BATCH_SIZE, COMPARED, DECAY, ETA, Difference, Report
 
@@ -47,8 +48,7 @@ def verify(
 
     Raises TheirCodeError if the file cannot be run or holds no such class; ValueError for other data, sizes or epochs.
     """
-    if epochs < 1:
-        raise ValueError(f"epochs must be at least 1, got {epochs}")
+    epochs = checks.whole(epochs, "epochs", least=1)
     training, tests = _read(data, download)
     sizes = list(check_sizes([len(training[0][0]), *hidden, 10]))
     with _random_states_kept():
@@ -164,7 +164,7 @@ class _Comparison:
             with running(self.theirs.path):
                 theirs = np.asarray(call(kind, net), np.float64)
             mine = np.asarray(call(type(ours), ours), np.float64)
-            size = _size(theirs, mine) if theirs.shape == mine.shape else np.inf
+            size = size_of(theirs, mine) if theirs.shape == mine.shape else np.inf
             if not size <= self.report.tolerance:
                 self._part(Difference(f"the method {name}", size=size))
 
@@ -232,9 +232,8 @@ class _Comparison:
             gradients = [np.array(g, np.float64) for g in (*nabla_b, *nabla_w)]
             self._check_shapes(gradients)
             count = len(self.layers)
-            self._compare_equations(
-                biases, weights, x, y, gradients[:count], gradients[count:], *self._their_forward(local, x)
-            )
+            forward = retraced.find(local, x, biases, weights, self.report.tolerance)
+            self._compare_equations(biases, weights, x, y, gradients[:count], gradients[count:], forward)
             sums = gradients if sums is None else [s + g for s, g in zip(sums, gradients, strict=True)]
         rate, keep = self.eta / len(mini_batch), 1.0
         if self.with_decay:
@@ -252,25 +251,16 @@ class _Comparison:
                 f"{', '.join(map(str, expected))}"
             )
 
-    def _their_forward(self, local: dict[str, Any], x: np.ndarray) -> tuple[Any, Any]:
-        """(activations, zs) of their backprop under the book's names, a list each; None if it has none."""
-        shapes = [(n, 1) for n in self.sizes]
-        activations, zs = local.get("activations"), local.get("zs")
-        if not isinstance(activations, list) or not isinstance(zs, list):
-            return None, None
-        same = [np.shape(array) for array in (*activations, *zs)] == shapes + shapes[1:]
-        return (activations, zs) if same else (None, None)
-
     def _compare_equations(
-        self, biases: list, weights: list, x: Any, y: Any, nabla_b: list, nabla_w: list, activations: Any, zs: Any
+        self, biases: list, weights: list, x: Any, y: Any, nabla_b: list, nabla_w: list, forward: Forward | None
     ) -> None:
-        """Hold each equation to what went into it in their code; all are columns (n_l, 1), layer by layer."""
-        if activations is None:
-            activations, zs = [x], []
-            for b, w in zip(biases, weights, strict=True):
-                zs.append(w @ activations[-1] + b)
-                activations.append(sigmoid(zs[-1]))
-        for l in self.layers:
+        """Hold each equation to what went into it in their code; all are columns (n_l, 1), layer by layer.
+
+        forward: theirs, inside backprop; where it is hidden, the right one stands for it.
+        """
+        self.report.forward_is_hidden |= forward is None
+        activations, zs = forward or retraced.plain_forward(x, biases, weights)
+        for l in self.layers if forward else ():
             b, w = biases[l - 2], weights[l - 2]
             self._see("feedforward", l, activations[l - 1], sigmoid(w @ activations[l - 2] + b), "inside backprop")
         L = self.layers[-1]
@@ -296,11 +286,11 @@ class _Comparison:
 
         If neither is, it is nabla_b: the same wrong δ shows in both, and then BP1 or BP2 is to blame.
         """
-        if _size(nabla_b, expected) <= self.report.tolerance:
+        if size_of(nabla_b, expected) <= self.report.tolerance:
             return nabla_b
         squares = float(np.sum(np.square(below)))
         from_weights = nabla_w @ below / squares if squares else nabla_b
-        return from_weights if _size(from_weights, expected) <= self.report.tolerance else nabla_b
+        return from_weights if size_of(from_weights, expected) <= self.report.tolerance else nabla_b
 
     def _after_update(self, net: Any, expected: Any) -> None:
         if expected is not None:
@@ -337,7 +327,7 @@ class _Comparison:
 
     def _see(self, what: str, layer: int, theirs: Any, ours: Any, remark: str = "", rounding: float = 0.0) -> None:
         """Compare two arrays of one shape."""
-        size = _size(theirs, ours, rounding)
+        size = size_of(theirs, ours, rounding)
         if what in self.report.largest:
             by_layer = self.report.largest[what]
             by_layer[layer] = max(size, by_layer.get(layer, 0.0))
@@ -430,16 +420,10 @@ def _parameters(net: Any) -> tuple[list[np.ndarray], list[np.ndarray]]:
     return [np.array(b) for b in net.biases], [np.array(w) for w in net.weights]
 
 
-def _size(theirs: Any, ours: Any, rounding: float = 0.0) -> float:
-    """max |theirs - ours| / max |ours|, leaving out so much rounding; where ours is zero, max |theirs|."""
-    difference = float(np.max(np.abs(np.asarray(theirs) - ours), initial=0))
-    return max(difference - rounding, 0.0) / (float(np.max(np.abs(ours), initial=0)) or 1.0)
-
-
 def _ratio(theirs: np.ndarray, ours: np.ndarray) -> float | None:
     """c if theirs is c times ours."""
     squares = float(np.sum(np.square(ours)))
     if not squares:
         return None
     c = float(np.sum(theirs * ours)) / squares
-    return c if c and _size(theirs, c * ours) < 1e-6 else None
+    return c if c and size_of(theirs, c * ours) < 1e-6 else None

@@ -2,7 +2,9 @@
 
 import gzip
 import os
+import random
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +46,15 @@ def book_pairs(book_data: tuple) -> tuple[list, list, list]:
     """The book's (training, validation, test): fresh lists, to shuffle, of shared arrays, not to write to."""
     training, validation, test = book_data
     return list(training), list(validation), list(test)
+
+
+@pytest.fixture
+def streams_kept() -> Iterator[None]:
+    """The global random streams, which resuming sets, are put back for the next test."""
+    states = random.getstate(), np.random.get_state(legacy=False)
+    yield
+    random.setstate(states[0])
+    np.random.set_state(states[1])
 
 
 def idx_bytes(data: np.ndarray, code: int = 0x08) -> bytes:

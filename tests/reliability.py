@@ -37,8 +37,7 @@ ROWS = (
     Row(
         "training diverges",
         "`DivergenceError` with epoch and mini-batch, within one run of a tenth of a second; the last finite "
-        "parameters "
-        "stay",
+        "parameters stay",
         (
             "network_edges::test_divergence_names_the_mini_batch_and_keeps_the_last_finite_parameters",
             "network_edges::test_divergence_found_at_the_end_of_a_run_is_traced_to_its_mini_batch",
@@ -266,10 +265,8 @@ def _ulp(found: dict[str, Any] | None) -> str:
         "",
         f"The largest errors seen on {how}, against mpmath with 40 digits (float32: against NumPy in float64, which is "
         f"off by at most {max(found['oracle_error_float32_units'].values()):.0e} of a unit itself). *Compiled* is "
-        f"what the "
-        f"fused engine computes, *plain* the public functions, in NumPy. Softmax and log-sum-exp are counted in "
-        f"units of "
-        f"the largest |z|, on rows of 2 to 33 entries, and of 100.",
+        f"what the fused engine computes, *plain* the public functions, in NumPy. Softmax and log-sum-exp are counted "
+        f"in units of the largest |z|, on rows of 2 to 33 entries, and of 100.",
         "",
         "Results below e^-87.3 (float32) or e^-708.3 (float64), 1.03 and 1.10 times the smallest normal number, are "
         "judged absolutely: the compiled exponential is zero there, and no error exceeds "
@@ -295,13 +292,10 @@ def _fuzz(found: dict[str, Any] | None) -> str:
         "## Fuzzing",
         "",
         "Every loader reads damaged files in the tests, the same each time (`tests/test_fuzz.py`), and for longer "
-        "under "
-        "Atheris, which is guided by coverage: `python tests/fuzz --seconds 300`. A file with a checksum is given "
-        "twice, as "
-        "it is and with the checksum that its damaged contents have. What may come is a result that keeps its "
-        "promises, or "
-        "a refusal with a message of fewer than 2,000 characters.",
-    ]  # fmt: skip
+        "under Atheris, which is guided by coverage: `python tests/fuzz --seconds 300`. A file with a checksum is "
+        "given twice, as it is and with the checksum that its damaged contents have. What may come is a result that "
+        "keeps its promises, or a refusal with a message of fewer than 2,000 characters.",
+    ]
     if found is not None:
         lines += ["", "| loader | inputs | seconds |", "|---|---:|---:|"]
         for name, entry in found["loaders"].items():
@@ -310,10 +304,8 @@ def _fuzz(found: dict[str, Any] | None) -> str:
         lines += [
             "",
             f"{total:,} inputs with Atheris {found['atheris']}, the last on {found['last']}. What they found is "
-            f"mended and "
-            f"has a test: messages that repeated a whole hostile cell or file, and a `dtype` in a model that NumPy "
-            f"parsed "
-            f"and failed on with a SyntaxError.",
+            f"mended and has a test: messages that repeated a whole hostile cell or file, and a `dtype` in a model "
+            f"that NumPy parsed and failed on with a SyntaxError.",
         ]
     return "\n".join(lines)
 
@@ -323,8 +315,7 @@ def _kills(found: dict[str, Any] | None) -> str:
         return ""
     return (
         f"## Kills\n\n{found['kills']:,} trainings were killed at random moments and resumed from their checkpoints; "
-        f"the "
-        f"parameters at the end differed in {found['differing']} of them. See [checkpoints](checkpoints.md)."
+        f"the parameters at the end differed in {found['differing']} of them. See [checkpoints](checkpoints.md)."
     )
 
 
@@ -333,14 +324,12 @@ def _soak(found: dict[str, Any] | None) -> str:
         return "## A long run\n\nNot run yet: `python tests/soak.py --minutes 20 --plot docs/images/soak.png`."
     text = (
         f"## A long run\n\n{found['rounds']:,} networks of random shapes, dtypes, engines, activations and "
-        f"optimizers were "
-        f"fitted, saved, loaded and asked in {found['seconds'] / 60:.0f} minutes of one process. After a warm-up of "
-        f"a quarter "
-        f"of the time its resident memory grew by {found['growth_mb_in_10_minutes']:.2f} MB in ten minutes (bound: "
-        f"{found['limit']:g}; upper end of the 95 % interval {found['upper_end']:.2f}); open files "
+        f"optimizers were fitted, saved, loaded and asked in {found['seconds'] / 60:.0f} minutes of one process. After "
+        f"a warm-up of a quarter of the time its resident memory grew by {found['growth_mb_in_10_minutes']:.2f} MB in "
+        f"ten minutes (bound: {found['limit']:g}; upper end of the 95 % interval {found['upper_end']:.2f}); open files "
         f"{found['descriptors'][0]} → {found['descriptors'][1]}, threads {found['threads'][0]} → "
-        f"{found['threads'][1]}, "
-        f"stray files {len(found['strays'])}. {found['date']}, {found['machine']}; `python tests/soak.py --minutes 20`."
+        f"{found['threads'][1]}, stray files {len(found['strays'])}. {found['date']}, {found['machine']}; "
+        f"`python tests/soak.py --minutes 20`."
     )
     return text + ("\n\n![resident memory](images/soak.png)" if SOAK_PLOT.exists() else "")
 
@@ -354,12 +343,13 @@ def _mutation(found: dict[str, Any] | None) -> str:
         "module. Tile sizes, crossovers and other numbers that change no result are left out by name.",
     ]
     if found is not None:
+        whole = found["judged"] == found["sample"]
+        sample = "a sample" if whole else f"the first of a sample of {found['sample']}"
         survivors = [mutant for mutant in found["mutants"] if mutant["outcome"] == "survived"]
         lines += [
             "",
-            f"{found['killed']} of {found['judged']} mistakes were noticed, {found['score']:.0%} (a sample of "
-            f"{found['sample']} with seed {found['seed']}; cosmic-ray {found['cosmic_ray']})."
-            + (" The survivors:" if survivors else ""),
+            f"{found['killed']} of {found['judged']} mistakes were noticed, {found['score']:.0%} ({sample} with seed "
+            f"{found['seed']}; cosmic-ray {found['cosmic_ray']})." + (" The survivors:" if survivors else ""),
         ]
         if survivors:
             lines += ["", "| where | the mistake |", "|---|---|"]

@@ -49,3 +49,25 @@ def positions(pairs: list, original: list) -> list[int]:
 def state_of_generators() -> tuple:
     kind, words, *rest = np.random.get_state()
     return kind, words.tolist(), rest, random.getstate()
+
+
+def story(make: Callable[[], Any], train: Callable[[Any, Pairs], Any], pairs: Pairs) -> dict[str, Any]:
+    """All that a user can see of a training run that starts from the same seeds."""
+    seed_everything()
+    mine, returned = list(pairs), []
+    net = make()
+    lines = printed(lambda: returned.append(train(net, mine)))
+    return {
+        "net": net,
+        "lines": lines,
+        "returned": returned[0],
+        "order": positions(mine, pairs),
+        "states": state_of_generators(),
+    }
+
+
+def assert_same_end(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
+    """Of two stories: the same parameters, and everything drawn alike."""
+    assert_same_parameters(ours["net"], theirs["net"])
+    assert ours["order"] == theirs["order"]
+    assert ours["states"] == theirs["states"]

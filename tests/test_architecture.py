@@ -1,12 +1,13 @@
 """What a network may be, and the words of each refusal: the thing, what came, what to do."""
 
+import os
 import re
 from typing import Any
 
 import numpy as np
 import pytest
 
-from fastbp import Network, architecture
+from fastbp import Network, memory
 from fastbp.activations import ACTIVATIONS
 from fastbp.architecture import Architecture, build, check_batch, check_dtype, check_sizes, flops
 from fastbp.costs import COSTS, as_cost
@@ -204,7 +205,7 @@ def test_refusals(options: dict[str, Any], error: type[Exception], message: str)
 
 
 def test_sizes_beyond_the_machine_are_refused_before_any_array(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(architecture, "_memory", lambda: 8 * 2**30)
+    monkeypatch.setattr(memory, "limit", lambda: 8 * 2**30)
     assert check_sizes([32_000, 32_000]) == (32_000, 32_000)
     with pytest.raises(ValueError) as caught:
         check_sizes([10**6, 10**6])
@@ -219,7 +220,7 @@ def test_sizes_beyond_the_machine_are_refused_before_any_array(monkeypatch: pyte
 
 
 def test_a_mini_batch_beyond_the_machine_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(architecture, "_memory", lambda: 2**30)
+    monkeypatch.setattr(memory, "limit", lambda: 2**30)
     this = built((784, 30, 10))
     check_batch(this, 50_000)
     with pytest.raises(ValueError, match=r"a mini-batch of 100,000 examples takes 1,885 MiB .* this machine has 1,024"):
@@ -227,12 +228,13 @@ def test_a_mini_batch_beyond_the_machine_is_refused(monkeypatch: pytest.MonkeyPa
 
 
 def test_memory_is_guessed_where_the_system_does_not_say(monkeypatch: pytest.MonkeyPatch) -> None:
-    import os
-
-    assert 2**28 < architecture._memory() < 2**48
+    assert 2**28 < memory.limit() < 2**48
+    assert memory.gib() == pytest.approx(memory.limit() / 2**30, abs=0.05)
 
     def unknown(name: str) -> int:
         raise ValueError("unrecognized configuration name")
 
     monkeypatch.setattr(os, "sysconf", unknown)
-    assert architecture._memory() == 2**48
+    assert (memory.limit(), memory.gib()) == (2**48, None)
+    monkeypatch.delattr(os, "sysconf")
+    assert memory.limit() == 2**48

@@ -1,5 +1,6 @@
 """`fastbp.bench` and the command: figures that are those of the samples, tables and pictures that show them."""
 
+import importlib.util
 import json
 import time
 from collections.abc import Callable
@@ -12,7 +13,7 @@ import pytest
 from test_cli import fail, run, usage_error
 
 import fastbp
-from fastbp import bench, bench_report, engines, machine, plotting
+from fastbp import bench, bench_report, engines, machine
 from fastbp.bench import Benchmark, Subject
 
 
@@ -158,6 +159,15 @@ def test_a_busy_machine_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench.os, "getloadavg", lambda: (1.7, 0, 0), raising=False)
     assert any("busy before the start (load average 1.7 on 2 cores)" in note for note in bench._load_note(2))
     assert not bench._load_note(16)
+
+
+def test_the_kernels_of_another_processor_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENBLAS_CORETYPE", raising=False)
+    assert not any("OPENBLAS_CORETYPE" in note for note in measured(samples=1).notes)
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
+    found = measured(samples=1)
+    assert any("OPENBLAS_CORETYPE=Haswell is set: BLAS takes that processor's" in note for note in found.notes)
+    assert all("architecture" in library for library in found.machine["blas"])
     found = measured(samples=1)
     assert not bench._doubts(found, taken=0.01)
     assert "up to 30% of the time" in bench._doubts(found, taken=0.3)[0]
@@ -330,6 +340,6 @@ def test_the_picture_shows_every_engine_and_roof(tmp_path: Path, monkeypatch: py
 
 
 def test_plot_without_matplotlib_is_refused_before_measuring(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plotting.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr(bench, "measure", lambda *_, **__: pytest.fail("measured"))
     assert "--plot needs matplotlib" in fail(*SMALL, "--plot", "a.png")

@@ -12,7 +12,7 @@ from benchmarks import contenders, machine, report, throughput, workloads
 from benchmarks.__main__ import app as benchmarks_app
 from benchmarks.contenders import sweeps
 from benchmarks.measure import QUICK, Runner, check_order, spread
-from benchmarks.processes import Process, WorkerError
+from benchmarks.processes import FOREIGN_KERNELS, Process, WorkerError, environment
 from benchmarks.render import app as render_app
 from benchmarks.render import losses, missed, page
 from benchmarks.results import FORMAT, GOALS, LABELS, Results, _sweep_share, judged
@@ -151,6 +151,25 @@ def test_a_process_that_dies_is_a_failed_row() -> None:
         process.child.kill()
         with pytest.raises(WorkerError, match=r"failed: the process ended with code -9"):
             process.ask("pools")
+
+
+def test_workers_take_the_kernels_of_this_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is set where the benchmarks are started: OpenBLAS reads it when it is loaded."""
+
+    def kernels() -> list[tuple[str, str | None]]:
+        with Process(1) as process:
+            process.ask("load", contender="numpy_batch")
+            pools = process.ask("pools")["pools"]
+            assert all(pool["architecture"] for pool in pools if pool["internal_api"] == "openblas")
+            return sorted((pool["internal_api"], pool["architecture"]) for pool in pools)
+
+    for name in FOREIGN_KERNELS:
+        monkeypatch.delenv(name, raising=False)
+    own = kernels()
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "Nehalem")
+    monkeypatch.setenv("OPENBLAS_L2_SIZE", "128")
+    assert environment(1).keys().isdisjoint(FOREIGN_KERNELS)
+    assert kernels() == own
 
 
 # --- many networks ------------------------------------------------------------------------------------------
@@ -292,6 +311,10 @@ def test_the_page_says_where_we_lose(sample: dict[str, Any]) -> None:
     assert (
         "- scikit-learn with joblib: another cost." in text and "- JAX jit + scan + vmap: not installed: No mod" in text
     )
+    assert "BLAS kernels for" not in text, "a file of before that was recorded"
+    sample["pools"] = {"numpy_batch": [{"architecture": "Zen"}], "jax_scan": [{"architecture": None}, {}]}
+    assert "numpy 2.4.0, BLAS kernels for Zen; fastbp 0.1.0" in page(run, [])
+    assert "broken off" not in text and "The run was broken off" in page(Results({**sample, "complete": False}), [])
     assert "![Batch size](images/benchmarks/batch.png)" in text and "width.png" not in text
 
 

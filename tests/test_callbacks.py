@@ -236,6 +236,14 @@ def test_json_has_no_nan(tmp_path: Path) -> None:
     assert [json.loads(line)["odd"] for line in path.read_text().splitlines()] == [None, None]
 
 
+def test_what_numpy_computes_for_a_record_is_logged_as_numbers(tmp_path: Path) -> None:
+    log = JSONLog(tmp_path / "log")
+    log.on_epoch_end(
+        None, {"epoch": 0, "norm": np.float32(0.5), "counts": np.array([3, 4]), "worst": np.float32("nan")}
+    )
+    assert json.loads(log.path.read_text()) == {"epoch": 0, "norm": 0.5, "counts": [3, 4], "worst": None}
+
+
 def test_a_line_is_there_as_soon_as_its_epoch_is_over(tmp_path: Path) -> None:
     class Dies(Callback):
         def on_epoch_end(self, network: Any, record: dict) -> None:

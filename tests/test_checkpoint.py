@@ -32,6 +32,7 @@ from fastbp.engines import matrix
 from fastbp.errors import CheckpointError, ModelFileError
 
 ROOT = Path(__file__).resolve().parents[1]
+pytestmark = pytest.mark.usefixtures("streams_kept")
 ENGINES = ("reference", "matrix", "fused")
 N, BATCHES = 43, 9
 
@@ -102,15 +103,6 @@ def every(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Path]:
 
     monkeypatch.setattr(checkpoints.Writer, "write", write_and_copy)
     return copies
-
-
-@pytest.fixture(autouse=True)
-def the_streams_of_others() -> Iterator[None]:
-    """Resuming sets the global streams; put them back for the next test."""
-    states = random.getstate(), np.random.get_state(legacy=False)
-    yield
-    random.setstate(states[0])
-    np.random.set_state(states[1])
 
 
 # To the same bits

@@ -1,5 +1,6 @@
 """The command `fastbp` as its users meet it: options, reports, files, errors and exit codes."""
 
+import importlib.util
 import json
 import os
 import re
@@ -22,7 +23,7 @@ from numba.core.config import DISABLE_JIT
 from typer.testing import CliRunner
 
 import fastbp
-from fastbp import bench, cli, commands, datasets, lessons, plotting, reports, sources
+from fastbp import bench, cli, commands, datasets, lessons, reports, sources
 from fastbp.activations import ACTIVATIONS
 from fastbp.architecture import DTYPES
 from fastbp.costs import COSTS
@@ -56,11 +57,12 @@ def fail(*arguments: Any, input: str | None = None) -> str:
 
 
 def usage_error(*arguments: Any) -> str:
-    """What typer says of a command line that is none: its own form, in a box, here as one line."""
-    result = CliRunner().invoke(cli.app, list(map(str, arguments)))
-    assert result.exit_code == 2 and "Usage: " in result.stderr, result.output
-    assert not result.stdout
-    return " ".join(re.sub("[│╭╮╰╯─]", " ", result.stderr).split())
+    """The one line that is said of a command line that is none."""
+    result = CliRunner().invoke(cli.app, list(map(str, arguments)), prog_name="fastbp")
+    assert result.exit_code == 2 and not result.stdout, result.output
+    assert result.stderr.startswith("fastbp") and result.stderr.count("\n") == 1
+    assert result.stderr.endswith(" --help shows what there is)\n")
+    return result.stderr
 
 
 # --- Files
@@ -129,7 +131,7 @@ def test_every_help_page_has_examples(command: tuple[str, ...]) -> None:
 
 def test_without_a_command_the_help_page_is_shown() -> None:
     result = CliRunner().invoke(cli.app, [])
-    assert "Commands" in result.output and "Examples:" in result.output
+    assert "Commands" in result.output and "Examples:" in result.output and result.exit_code == 2
 
 
 def test_help_needs_neither_numpy_nor_numba_nor_scipy() -> None:
@@ -595,7 +597,7 @@ def test_plot_writes_a_picture(folder: Path) -> None:
 
 
 def test_plot_without_matplotlib_is_refused_before_training(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plotting.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr(fastbp.Network, "fit", lambda *_, **__: pytest.fail("trained"))
     message = fail("train", "--data", "iris.csv", "--plot", "a.png")
     assert message == "--plot needs matplotlib, which is not installed; pip install 'fastbp[plot]'"
@@ -604,7 +606,7 @@ def test_plot_without_matplotlib_is_refused_before_training(folder: Path, monkey
 # --- Errors
 
 
-def test_usage_errors_keep_typer_s_form(folder: Path) -> None:
+def test_usage_errors_are_one_line_too(folder: Path) -> None:
     assert "No such option: --epoch" in usage_error("train", "--epoch", 3)
     assert "No such command 'fit'" in usage_error("fit")
     assert "Missing argument 'MODEL'" in usage_error("evaluate")
@@ -613,6 +615,8 @@ def test_usage_errors_keep_typer_s_form(folder: Path) -> None:
     assert "0 is not at least 1" in usage_error("train", "--epochs", 0)
     assert "-1 is not at least 1" in usage_error("train", "--batch-size", -1)
     assert "nan is not at least 0" in usage_error("train", "--lmbda", "nan")
+    assert "-0.1 is not greater than 0" in usage_error("train", "--eta", -0.1)
+    assert "0.0 is not greater than 0" in usage_error("sweep", "--grid", "lmbda=0,1", "--eta", 0)
     assert "-5 is not at least 0" in usage_error("train", "--seed", -5)
     assert "1.5 is not a share from 0 to 0.9" in usage_error("train", "--validation", 1.5)
     assert "'--engine'" in usage_error("train", "--engine", "warp")
@@ -958,6 +962,7 @@ class Terminal:
 
 def test_a_terminal_shows_some_epochs_with_bars(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Terminal()
+    monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setattr(sys, "stdout", terminal)
     teller = reports.Teller(70, by_label=True, judge=None, silent=False)
     for epoch in range(70):
@@ -966,6 +971,9 @@ def test_a_terminal_shows_some_epochs_with_bars(monkeypatch: pytest.MonkeyPatch)
     assert [int(re.search(r"\d+", line)[0]) for line in lines] == [1, 2, 3, 5, 10, 20, 30, 50, 70]
     assert lines[-1] == f"epoch 70/70  cost   0.1000  accuracy  98.57 %  {'█' * 23}▋"
     assert len(teller.records) == 70
+    monkeypatch.setenv("COLUMNS", "60")  # no room for a bar
+    teller.on_epoch_end(None, {"epoch": 69, "validation_cost": 0.1, "validation_score": 1.0})
+    assert terminal.text.splitlines()[-1] == "epoch 70/70  cost   0.1000  accuracy 100.00 %"
 
 
 def test_bars_and_numbers_of_every_size() -> None:

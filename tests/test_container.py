@@ -486,6 +486,7 @@ def saved_npy() -> bytes:
         (saved_pickle(2), "Python pickle, which fastbp never opens"),
         (saved_pickle(5), "Python pickle, which fastbp never opens"),
         (saved_pickle(0), "another program wrote it"),
+        (b"sepal,petal,kind\n5.1,1.4,setosa\n", "it looks like text"),
         (saved_npz(), "zip archive"),
         (saved_npy(), r"\.npy"),
         (gzip.compress(random.Random(1).randbytes(10**6), mtime=0), "compressed with gzip"),

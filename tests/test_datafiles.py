@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from fastbp import datafiles
+from fastbp import memory
 from fastbp.datafiles import read_idx
 from fastbp.errors import DataFileError
 
@@ -136,15 +136,9 @@ def test_a_gzip_bomb_is_read_no_further_than_its_header_allows(path: Path) -> No
 
 def test_a_size_beyond_memory_is_refused_with_the_figure(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path.write_bytes(idx_bytes(SMALL))
-    monkeypatch.setattr(datafiles, "memory", lambda: 23)
+    monkeypatch.setattr(memory, "limit", lambda: 23)
     with pytest.raises(DataFileError, match=r"\(2, 3, 4\), 24 bytes; expected at most 23 bytes"):
         read_idx(path)
-
-
-def test_memory_is_a_number_where_the_system_does_not_say(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert 2**20 < datafiles.memory() < 2**60
-    monkeypatch.delattr("os.sysconf", raising=False)
-    assert datafiles.memory() > 2**30
 
 
 class Bomb:

@@ -22,6 +22,7 @@ import pytest
 from naive_book import NaiveBook
 from stories import (
     Pairs,
+    assert_same_end,
     assert_same_parameters,
     example_pairs,
     labelled,
@@ -29,6 +30,7 @@ from stories import (
     printed,
     seed_everything,
     state_of_generators,
+    story,
 )
 
 import fastbp
@@ -40,20 +42,9 @@ ENGINES = ("reference", "matrix", "fused", "auto")
 MODULES = {"fastbp": (fastbp.network, np.random.shuffle), "book": (book, random.shuffle)}
 
 
-def story(make: Callable[[], Any], train: Callable[[Any, Pairs], Any], pairs: Pairs) -> dict[str, Any]:
-    """All that a user can see of a training run that starts from the same seeds."""
-    seed_everything()
-    mine = list(pairs)
-    net = make()
-    lines = printed(lambda: train(net, mine))
-    return {"net": net, "lines": lines, "order": positions(mine, pairs), "states": state_of_generators()}
-
-
 def assert_same_story(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
     assert ours["lines"] == theirs["lines"]
-    assert_same_parameters(ours["net"], theirs["net"])
-    assert ours["order"] == theirs["order"]
-    assert ours["states"] == theirs["states"]
+    assert_same_end(ours, theirs)
 
 
 @pytest.fixture(params=MODULES)

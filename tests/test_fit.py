@@ -18,7 +18,7 @@ from numba.core.config import DISABLE_JIT
 from scipy import sparse
 
 import fastbp
-from fastbp import data, fitting, training
+from fastbp import data, fitting, progress, training
 from fastbp.activations import ACTIVATIONS
 from fastbp.book import network as book
 from fastbp.engines import fused, matrix, reference
@@ -667,7 +667,7 @@ def test_an_interrupt_within_the_step_of_an_optimizer(engine: str, monkeypatch: 
 def test_an_interrupt_while_progress_is_reported(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
     X, y = examples(40)
     whole = prefixes(engine, X, y, 8)
-    monkeypatch.setattr(fitting._Silent, "examples_done", Interrupts(lambda count: None, 2))
+    monkeypatch.setattr(progress.Silent, "examples_done", Interrupts(lambda count: None, 2))
     net = fastbp.Network(SIZES, seed=1, engine=engine)
     with pytest.raises(KeyboardInterrupt):
         net.fit(X, y, epochs=3, batch_size=5, eta=1.0, shuffle=False)

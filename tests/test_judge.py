@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import fastbp
-from fastbp import fitting
+from fastbp import progress
+from fastbp.judging import Judge
 
 X = np.random.default_rng(0).normal(size=(40, 3))
 LABELS = np.arange(40) % 4
@@ -61,14 +62,14 @@ def test_the_cost_of_a_saturated_output_is_finite_and_right(dtype: str) -> None:
     # From the outputs alone it would be infinite: σ(100) is 1 in float64 already, and ln(1 - 1) has no value.
     net = fastbp.Network([1, 1], cost="cross_entropy", dtype=dtype)
     net.weights, net.biases = [np.array([[100.0]])], [np.zeros((1, 1))]
-    judge = fitting.Judge(net.architecture, [[1.0], [-1.0]], [0, 0], "data", net.classes_)
+    judge = Judge.read(net.architecture, [[1.0], [-1.0]], [0, 0], "data", net.classes_)
     assert judge.judge_network(net)[0] == 50.0
 
 
 def test_a_cost_beyond_the_dtype_is_infinite_without_a_warning() -> None:
     net = fastbp.Network([1, 1], output="identity", dtype="float32")
     net.weights, net.biases = [np.array([[1e30]], np.float32)], [np.zeros((1, 1), np.float32)]
-    assert fitting.Judge(net.architecture, [[1.0]], [0.5], "data", None).judge_network(net)[0] == np.inf
+    assert Judge.read(net.architecture, [[1.0]], [0.5], "data", None).judge_network(net)[0] == np.inf
 
 
 def test_labels_other_than_0_1_2_are_found_among_the_classes() -> None:
@@ -93,7 +94,7 @@ def test_the_progress_bar_shows_epoch_and_score(monkeypatch: pytest.MonkeyPatch,
     terminal = Terminal()
     monkeypatch.setattr("sys.stderr", terminal)
     monkeypatch.setenv("TERM", "xterm")
-    with fitting.progress_bar(3, 100, by_label) as bar:
+    with progress.bar(3, 100, by_label) as bar:
         bar.examples_done(100)
         bar.epoch_done({"epoch": 0, "validation_score": 0.9718})
         bar.examples_done(50)
@@ -105,10 +106,10 @@ def test_the_progress_bar_says_when_the_compiler_is_at_work(monkeypatch: pytest.
     terminal = Terminal()
     monkeypatch.setattr("sys.stderr", terminal)
     monkeypatch.setenv("TERM", "xterm")
-    with fitting.progress_bar(3, 100):
+    with progress.bar(3, 100):
         pass
     assert "starting" in terminal.getvalue()
-    monkeypatch.setattr(fitting, "_PATIENCE", -1.0)
-    with fitting.progress_bar(3, 100):
+    monkeypatch.setattr(progress, "_PATIENCE", -1.0)
+    with progress.bar(3, 100):
         pass
     assert "compiling (first time only)" in terminal.getvalue()

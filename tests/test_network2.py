@@ -22,6 +22,7 @@ from naive_book2 import NaiveBook2, NaiveCrossEntropy, NaiveQuadratic, sigma, un
 from numba.core.config import DISABLE_JIT
 from stories import (
     Pairs,
+    assert_same_end,
     assert_same_parameters,
     example_pairs,
     labelled,
@@ -29,6 +30,7 @@ from stories import (
     printed,
     seed_everything,
     state_of_generators,
+    story,
 )
 
 import fastbp
@@ -49,29 +51,13 @@ ALL = dict.fromkeys(FLAGS, True)
 SIZES = [6, 5, 4]
 
 
-def story(make: Callable[[], Any], train: Callable[[Any, Pairs], Any], pairs: Pairs) -> dict[str, Any]:
-    """All that a user can see of a training run that starts from the same seeds."""
-    seed_everything()
-    mine, returned = list(pairs), []
-    net = make()
-    lines = printed(lambda: returned.append(train(net, mine)))
-    return {
-        "net": net,
-        "lines": lines,
-        "returned": returned[0],
-        "order": positions(mine, pairs),
-        "states": state_of_generators(),
-    }
-
-
 def assert_same_story(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
     assert [words(line) for line in ours["lines"]] == [words(line) for line in theirs["lines"]]
     costs, their_costs = (costs_in(each["lines"]) for each in (ours, theirs))
     np.testing.assert_allclose(costs, their_costs, rtol=1e-11)
     for mine, other in zip(ours["returned"], theirs["returned"], strict=True):
         np.testing.assert_allclose(mine, other, rtol=1e-11)
-    assert_same_parameters(ours["net"], theirs["net"])
-    assert ours["order"] == theirs["order"] and ours["states"] == theirs["states"]
+    assert_same_end(ours, theirs)
 
 
 def words(line: str) -> str:

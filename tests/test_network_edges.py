@@ -16,7 +16,7 @@ import pytest
 from scipy import sparse
 
 import fastbp
-from fastbp import architecture, data, training
+from fastbp import data, memory, training
 from fastbp.book import network2
 from fastbp.errors import DivergenceError
 
@@ -837,7 +837,7 @@ def test_sizes_of_any_whole_kind(sizes: Any) -> None:
 
 
 def test_mini_batches_beyond_memory(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(architecture, "_memory", lambda: 4096)
+    monkeypatch.setattr(memory, "limit", lambda: 4096)
     net = network(engine)
     X, y = matrices(200)
     with pytest.raises(ValueError, match=r"a mini-batch of 200 examples takes .* use smaller mini-batches"):

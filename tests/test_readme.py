@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from docs_blocks import broken_links, python_blocks
 from numba.core.config import DISABLE_JIT
+from stories import seed_everything
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -22,9 +23,13 @@ def test_readme_examples_on_arrays(tmp_path, monkeypatch):
 
 
 def test_readme_example_of_the_book(book_pairs, monkeypatch, capsys):
-    """The first block, which trains on MNIST: with three epochs in the place of thirty."""
+    """The first block, which trains on MNIST: with three epochs in the place of thirty.
+
+    Seeded, for of some first parameters (those of seed 4) η = 3 makes nothing: the book's program learns as little.
+    """
     import fastbp.network
 
+    seed_everything(1)
     original = fastbp.network.Network.SGD
     monkeypatch.setattr(
         fastbp.network.Network,
@@ -33,7 +38,7 @@ def test_readme_example_of_the_book(book_pairs, monkeypatch, capsys):
     )
     README_BLOCKS[0].run({})
     last = capsys.readouterr().out.splitlines()[-1]
-    assert last.startswith("Epoch 2: ") and int(last.split()[2]) > 8_000
+    assert last.startswith("Epoch 2: ") and int(last.split()[2]) > 8_700
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

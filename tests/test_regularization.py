@@ -309,8 +309,8 @@ def test_judges_weigh(labels: bool) -> None:
     y = np.arange(N) % 5 if labels else RNG.random((N, 5))
     classes = np.arange(5) if labels else None
     Z = RNG.normal(size=(N, 5))
-    cost, score = Judge(built, X, y, "data", classes, weights).judge(Z)
-    cost_often, score_often = Judge(built, X[rows], y[rows], "data", classes).judge(Z[rows])
+    cost, score = Judge.read(built, X, y, "data", classes, weights).judge(Z)
+    cost_often, score_often = Judge.read(built, X[rows], y[rows], "data", classes).judge(Z[rows])
     assert cost == pytest.approx(cost_often * len(rows) / N) and score == pytest.approx(score_often)
 
 

@@ -48,7 +48,9 @@ def test_results_are_shown(tmp_path: Path) -> None:
     }  # fmt: skip
     found = {"sample": 300, "seed": 0, "cosmic_ray": "8", "judged": 2, "killed": 1, "score": 0.5}
     text = reliability._mutation({**found, "mutants": [mutant, {**mutant, "outcome": "killed"}]})
-    assert "1 of 2 mistakes were noticed, 50%" in text and "| tables.py:7 | `a = b \\| c` → `a = b & c` |" in text
+    assert "1 of 2 mistakes were noticed, 50% (the first of a sample of 300 with seed 0;" in text
+    assert "50% (a sample with seed 0;" in reliability._mutation({**found, "sample": 2, "mutants": []})
+    assert "| tables.py:7 | `a = b \\| c` → `a = b & c` |" in text
     soak = {
         "rounds": 1234, "seconds": 1200, "growth_mb_in_10_minutes": 0.1234, "limit": 1, "upper_end": 0.2,
         "descriptors": [7, 7], "threads": [1, 2], "strays": ["x"], "date": "2026-01-01", "machine": "one",

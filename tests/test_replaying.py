@@ -3,7 +3,6 @@
 import copy
 import json
 import random
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import fastbp
 from fastbp import container, resuming, training
 from fastbp.errors import CheckpointError, ModelFileError
 
+pytestmark = pytest.mark.usefixtures("streams_kept")
 ENGINES = ("reference", "matrix", "fused")
 N, M = 43, 5
 rng = np.random.default_rng(0)
@@ -46,14 +46,6 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[Step]:
     monkeypatch.setattr(training, "RUN_SECONDS", 0.0)
     monkeypatch.setattr(training.Trainer, "_train", watched)
     return seen
-
-
-@pytest.fixture(autouse=True)
-def the_streams_of_others() -> Iterator[None]:
-    states = random.getstate(), np.random.get_state(legacy=False)
-    yield
-    random.setstate(states[0])
-    np.random.set_state(states[1])
 
 
 def flat(found: fastbp.MiniBatch, what: str = "parameters") -> np.ndarray:

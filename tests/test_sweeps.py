@@ -1,6 +1,7 @@
 """Sweeps: each network is the one that its own fit gives, whatever becomes of the others and wherever it is trained."""
 
 import csv
+import importlib.util
 import json
 import multiprocessing
 import os
@@ -82,7 +83,7 @@ def same(network: fastbp.Network, other: fastbp.Network) -> bool:
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("count", [1, 2])
 def test_every_network_is_what_its_own_fit_gives(engine, dtype, count, tmp_path, monkeypatch):
-    monkeypatch.setattr(machine, "cores", lambda: 2)  # also where this process has only one
+    monkeypatch.setattr(machine, "cores", lambda: 2)  # two at a time on a machine of one core, too
     of_all = {**SPEC, "engine": engine, "dtype": dtype}
     result = sweep(spec=of_all, grid=GRID, seeds=[4, 9], workers=count, keep_models=tmp_path / "models")
     assert len(result) == 8
@@ -652,6 +653,14 @@ def test_a_plot_has_a_line_for_each_combination_of_the_others(tmp_path):
     assert sweep(spec={**SPEC, "eta": 0.1}).plot().axes[0].get_legend() is None
     line = sweep(grid={"eta": [0.1, 1.0, 0.01]}).plot().axes[0].lines[0]
     assert line.get_xdata().tolist() == [0.01, 0.1, 1.0]  # whatever the order of the grid
+
+
+@pytest.mark.parametrize(("package", "ask"), [("pandas", "to_frame"), ("matplotlib", "plot")])
+def test_what_needs_a_package_that_is_not_there_says_so(package, ask, monkeypatch):
+    result = sweep(grid={"eta": [0.1]})
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(FastbpError, match=f"{ask} needs {package}, which is not installed; pip install"):
+        getattr(result, ask)()
 
 
 def test_results_and_runs_can_be_pickled():

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastbp import tables
+from fastbp import memory, tables
 from fastbp.datafiles import read_idx
 from fastbp.errors import DataFileError
 from fastbp.tables import Table, read_csv, read_npz, read_table
@@ -262,7 +262,7 @@ def test_a_line_without_end_is_not_read_whole(path: Path, monkeypatch: pytest.Mo
 
 
 def test_more_cells_than_memory_holds(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables, "memory", lambda: 40)
+    monkeypatch.setattr(memory, "limit", lambda: 40)
     with pytest.raises(DataFileError, match="line 3: found more than 5 cells"):
         table(path, "1,2,0\n" * 5)
 

@@ -215,7 +215,7 @@ def test_pace_finds_the_faster_way_and_notices_when_that_changes(
     assert sum(n for count, n in pieces if count == 1) > 0.8 * units
     assert clock.now - began < 1.6 * units * seconds
     clock.slow = {1: seconds, 2: seconds / 1.7}  # it is free again
-    clock.work(pace, int(12 / seconds))  # at the latest after ten seconds
+    clock.work(pace, int(2 * pace.LATEST / seconds))  # the next trial comes after LATEST seconds at most
     assert clock.work(pace, units)[-1][0] == 2
 
 

@@ -51,7 +51,7 @@ def test_right_copies_are_the_same(tmp_path: Path, source: str, program: str, sh
     states = np.random.get_state()[1].tolist(), random.getstate()
     report = verify(copy_of(source, tmp_path), epochs=2)
     assert (np.random.get_state()[1].tolist(), random.getstate()) == states
-    assert report.same and report.differences == []
+    assert report.same and report.differences == [] and not report.forward_is_hidden
     assert (report.program, report.shuffle, report.tolerance) == (program, shuffle, 1e-8)
     assert len(report.accuracies) == 2 and all(yours == ours for yours, ours in report.accuracies)
     layers = {what: sorted(by_layer) for what, by_layer in report.largest.items()}
@@ -92,6 +92,12 @@ BROKEN: dict[str, tuple[str, list[tuple[str, str]], str, int | None, set[str]]] 
     "a layer without biases in backprop": (
         BOOK_NAMES,
         [("zs.append(w @ activations[-1] + b)", "zs.append(w @ activations[-1] + b * (len(b) != 20))")],
+        "feedforward", 3, set(),
+    ),
+    "a layer without biases, kept as pairs": (
+        CHAPTER_2,
+        [("z = self.weights[layer] @ a + self.biases[layer]",
+          "z = self.weights[layer] @ a + self.biases[layer] * (len(self.biases[layer]) != 20)")],
         "feedforward", 3, set(),
     ),
     "feedforward without biases": (
@@ -138,6 +144,70 @@ BROKEN: dict[str, tuple[str, list[tuple[str, str]], str, int | None, set[str]]] 
         "the method accuracy(…, convert=True)", None, set(),
     ),
 }  # fmt: skip
+
+
+# Ways to write the feedforward inside backprop: the names and the containers are the writer's own.
+WALK = """        outputs, sums = [x], []
+        for w, b in zip(self.weights, self.biases, strict=True):
+            sums.append(w @ outputs[-1] + b)
+            outputs.append(self.sigma(sums[-1]))
+"""
+WAYS = {
+    "lists": WALK,
+    "tuples": WALK + "        sums, outputs = tuple(sums), tuple(outputs)\n",
+    "dicts": WALK + "        sums, outputs = dict(enumerate(sums)), dict(enumerate(outputs))\n",
+}
+
+
+@pytest.mark.parametrize("bias", ["b", "b * (len(b) != 20)"])
+@pytest.mark.parametrize("way", WAYS)
+def test_the_feedforward_is_found_whatever_holds_it(tmp_path: Path, way: str, bias: str) -> None:
+    walk = WAYS[way].replace("outputs[-1] + b)", f"outputs[-1] + {bias})")
+    ends = [
+        (
+            "errors = [self.cost.delta(sums[-1], outputs[-1], y)]",
+            "errors = [self.cost.delta(sums[L], outputs[L + 1], y)]",
+        )
+    ]
+    ends += [
+        ("for error, a in zip(errors, outputs, strict=False)]", "for error, a in zip(errors, below, strict=False)]")
+    ]
+    before = "        L = self.num_layers - 2\n        below = [outputs[i] for i in range(L + 1)]\n"
+    report = verify(copy_of(CHAPTER_3, tmp_path, (WALK, walk + before), *ends), epochs=1)
+    assert not report.forward_is_hidden and sorted(report.largest["feedforward"]) == [2, 3, 4]
+    if bias == "b":
+        assert report.same
+    else:
+        assert [(each.what, each.layer) for each in report.differences] == [("feedforward", 3)]
+
+
+def test_activations_alone_tell_the_slopes(tmp_path: Path) -> None:
+    alone = [
+        ("outputs, sums = [x], []", "outputs = [x]"),
+        ("            sums.append(w @ outputs[-1] + b)\n            outputs.append(self.sigma(sums[-1]))",
+         "            outputs.append(self.sigma(w @ outputs[-1] + b))"),
+        ("self.cost.delta(sums[-1], outputs[-1], y)", "outputs[-1] - y"),
+        ("self.sigma_prime(sums[layer - 1]))", "outputs[layer] * (1 - outputs[layer]))"),
+    ]  # fmt: skip
+    report = verify(copy_of(CHAPTER_3, tmp_path, *alone), epochs=1)
+    assert report.same and not report.forward_is_hidden
+    wrong = [*alone[:-1], ("self.sigma_prime(sums[layer - 1]))", "outputs[layer] * (2 - outputs[layer]))")]
+    report = verify(copy_of(CHAPTER_3, tmp_path, *wrong), epochs=1)
+    assert [difference.what for difference in report.differences] == ["BP2"]
+
+
+def test_a_feedforward_that_is_hidden_is_not_claimed_to_be_right(tmp_path: Path) -> None:
+    inside = "        return errors, [error @ a.T for error, a in zip(errors, outputs, strict=False)]"
+    changes = [
+        (inside, "        found = errors, [error @ a.T for error, a in zip(errors, outputs, strict=False)]\n"
+                 "        del outputs, sums\n        return found"),
+    ]  # fmt: skip
+    report = verify(copy_of(CHAPTER_3, tmp_path, *changes), epochs=1)
+    assert report.same and report.forward_is_hidden and report.largest["feedforward"] == {}
+    assert "feedforward is not all of it: its a and z are not among the variables of your backprop" in str(report)
+    biases = ("sums.append(w @ outputs[-1] + b)", "sums.append(w @ outputs[-1] + b * (len(b) != 20))")
+    report = verify(copy_of(CHAPTER_3, tmp_path, *changes, biases), epochs=1)
+    assert not report.same and "feedforward" not in {difference.what for difference in report.differences}
 
 
 # Where and with which remark some of them are found.

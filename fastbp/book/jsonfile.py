@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastbp import safefile
+from fastbp import memory, safefile
 from fastbp.architecture import check_sizes
 from fastbp.errors import ModelFileError
 
@@ -56,13 +56,10 @@ _GROWTH = 25
 
 def _require_memory(size: int) -> None:
     """A sparse file claims terabytes and takes no disk."""
-    try:
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # a system that does not say
-        return
-    if _GROWTH * size > memory:
+    limit = memory.limit()
+    if _GROWTH * size > limit:
         raise ModelFileError(
-            f"it has {size:,} bytes, reading it may take {_GROWTH} times as many of memory, and there are {memory:,}"
+            f"it has {size:,} bytes, reading it may take {_GROWTH} times as many of memory, and there are {limit:,}"
         )
 
 

@@ -93,18 +93,14 @@ def create(
     from fastbp.optimizers import PLAIN
     from fastbp.regularization import NONE
 
-    optimizer, regularization = optimizer or PLAIN, regularization or NONE
+    kind: type[Engine]
     if name == "reference":
-        from fastbp.engines.reference import ReferenceEngine
-
-        return ReferenceEngine(architecture, theta, examples, batch_size, optimizer, regularization)
-    if name == "matrix":
-        from fastbp.engines.matrix import MatrixEngine
-
-        return MatrixEngine(architecture, theta, examples, batch_size, optimizer, regularization)
-    from fastbp.engines.fused import FusedEngine
-
-    return FusedEngine(architecture, theta, examples, batch_size, optimizer, regularization)
+        from fastbp.engines.reference import ReferenceEngine as kind
+    elif name == "matrix":
+        from fastbp.engines.matrix import MatrixEngine as kind
+    else:
+        from fastbp.engines.fused import FusedEngine as kind
+    return kind(architecture, theta, examples, batch_size, optimizer or PLAIN, regularization or NONE)
 
 
 def __getattr__(name: str) -> Any:

@@ -8,7 +8,7 @@ import numpy as np
 from fastbp import dropout, parameters
 from fastbp.activations import sigmoid_prime
 from fastbp.architecture import Architecture
-from fastbp.data import Examples
+from fastbp.data import Examples, is_sparse
 from fastbp.optimizers import Optimizer
 from fastbp.regularization import Regularization, limit_norms, seed_state, with_seed
 
@@ -118,8 +118,7 @@ class ReferenceEngine:
 
     def _column(self, X: Any, i: int) -> np.ndarray:
         """Row i of X as a column of the network's dtype; compressed rows are written out one at a time."""
-        row = X[i]
-        row = row.toarray().ravel() if hasattr(row, "toarray") else row
+        row = X[i].toarray().ravel() if is_sparse(X) else X[i]
         return row.astype(self.architecture.dtype, copy=False).reshape(-1, 1)
 
     def train(self, order: np.ndarray, eta: np.ndarray, decay: float, step: int = 0) -> None:

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import fastbp
-from fastbp import machine
+from fastbp import checks, machine
 from fastbp.errors import DivergenceError
-from fastbp.network import Network, _whole
+from fastbp.network import Network
 from fastbp.sweeps import progress, workers
 from fastbp.sweeps.file import SweepFile, describe
 from fastbp.sweeps.result import SweepResult
@@ -107,7 +107,7 @@ def _arrays(data: Any, validation_data: Any, others: dict[str, Any]) -> workers.
 
 def _count(workers: int | None) -> int:
     cores = machine.cores()
-    count = cores if workers is None else _whole(workers, "workers", least=1)
+    count = cores if workers is None else checks.whole(workers, "workers", least=1)
     if count > cores:
         warnings.warn(
             f"workers={count} is more than the {cores} cores that this process may use; it has {cores} workers now",

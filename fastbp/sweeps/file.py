@@ -5,7 +5,6 @@ that the worst that can be left behind is one last line without its end, which i
 """
 
 import contextlib
-import hashlib
 import json
 import os
 import warnings
@@ -17,10 +16,10 @@ import numpy as np
 
 from fastbp.data import Shared
 from fastbp.errors import DataFileError, FastbpError
+from fastbp.identity import fingerprint
 from fastbp.sweeps.spec import Run, show_settings
 
 FORMAT = "fastbp sweep 1"
-_BLOCK = 1 << 24  # bytes hashed at a time
 
 
 class SweepFile:
@@ -158,20 +157,12 @@ def _lock(stream: BinaryIO, path: Path) -> None:
 
 
 def describe(arrays: Mapping[str, Any]) -> dict[str, str]:
-    """Each array by its type, its shape and a SHA-256 of its contents, whatever its memory order."""
-    described = {}
-    for name, value in arrays.items():
-        if value is None:
-            continue
-        parts = list(_arrays(value))
-        digest = hashlib.sha256()
-        for array in parts:
-            digest.update(f"{array.dtype.str} {array.shape};".encode())
-            for block in _blocks(array):
-                digest.update(block)
-        shapes = " ".join(f"{array.dtype.name} {array.shape}" for array in parts)
-        described[name] = f"{shapes} sha256:{digest.hexdigest()}"
-    return described
+    """Each array (of a tuple, each part) by its type, its shape and a SHA-256 of its numbers, whatever its order."""
+    return {
+        name: ", ".join(f"{array.dtype.name} {array.shape} sha256:{fingerprint(array)}" for array in _arrays(value))
+        for name, value in arrays.items()
+        if value is not None
+    }
 
 
 def _arrays(value: Any) -> Iterator[np.ndarray]:
@@ -184,12 +175,5 @@ def _arrays(value: Any) -> Iterator[np.ndarray]:
         rows = value.tocsr()
         yield from (rows.indptr, rows.indices, rows.data)
     else:
-        array = np.asarray(value)
+        array = np.atleast_1d(value)
         yield array.astype(str) if array.dtype.kind in "OT" else array
-
-
-def _blocks(array: np.ndarray) -> Iterator[memoryview]:
-    rows = np.atleast_1d(array)
-    at_once = max(1, _BLOCK // max(1, rows[:1].nbytes))
-    for first in range(0, len(rows), at_once):
-        yield np.ascontiguousarray(rows[first : first + at_once]).view(np.uint8).data

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from fastbp.optional import need_pandas
 from fastbp.plainjson import plain
 from fastbp.sweeps.spec import show
 
@@ -166,7 +167,8 @@ class SweepResult:
         return plain({"settings": settings, "networks": self.rows})
 
     def to_frame(self) -> Any:
-        """`flat` as a pandas DataFrame. ImportError without pandas."""
+        """`flat` as a pandas DataFrame; FastbpError without pandas."""
+        need_pandas()
         import pandas
 
         return pandas.DataFrame(self.flat())
@@ -175,7 +177,7 @@ class SweepResult:
         """A metric's mean and standard error over a setting `x`, a line for each combination of the others.
 
         By default the first metric over the first setting that takes several numbers. Returns matplotlib's Figure, and
-        writes it to `path` if that is given. Raises ValueError for names there are not; ImportError without matplotlib.
+        writes it to `path` if that is given. Raises ValueError for names there are not; FastbpError without matplotlib.
         """
         from fastbp import plotting
 

@@ -18,11 +18,7 @@ import numpy as np
 from fastbp import optimizers
 from fastbp.network import Network
 
-_OPTIMIZERS = {
-    kind.__name__.lower(): kind
-    for kind in vars(optimizers).values()
-    if isinstance(kind, type) and issubclass(kind, optimizers.Optimizer) and not inspect.isabstract(kind)
-}
+_OPTIMIZERS = {name.lower(): kind for name, kind in optimizers.BY_NAME.items()}
 # What a sweep gives itself, and what to say to whoever puts it among the arguments.
 _ELSEWHERE = {
     "seed": "the seeds are given to sweep itself: seeds=5, or a list of them",

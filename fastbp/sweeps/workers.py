@@ -8,17 +8,19 @@ import contextlib
 import secrets
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastbp import fitting, threads
+from fastbp import threads
 from fastbp.data import Shared
 from fastbp.errors import DivergenceError
 from fastbp.network import Network
 from fastbp.plainjson import plain
+from fastbp.progress import Silent
 from fastbp.sweeps.result import final_metrics
 from fastbp.sweeps.spec import Run
 
@@ -71,7 +73,7 @@ def one_core() -> Iterator[None]:
         yield
 
 
-class Listener(fitting._Silent):
+class Listener(Silent):
     """Hears how a fit goes: keeps the records of its epochs, and ends it once the sweep is over."""
 
     def __init__(self, over: threading.Event | None = None, epoch_done: Callable[[], None] = lambda: None) -> None:
@@ -91,7 +93,7 @@ class SweepIsOver(BaseException):
     """Ends a fit between two runs of mini-batches. No Exception: it is no fault of the network."""
 
 
-class OneMiniBatch(fitting._Silent):
+class OneMiniBatch(Silent):
     """Ends a fit when it has trained its first mini-batch."""
 
     def examples_done(self, count: int) -> None:
@@ -110,14 +112,14 @@ def share(arrays: Arrays) -> Arrays:
 # --- Where
 
 
-class Place:
+class Place(ABC):
     """Threads, processes or machines that train networks, `at_once` of them at the same time."""
 
     at_once: int
 
+    @abstractmethod
     def submit(self, run: Run) -> concurrent.futures.Future:
         """Have a network trained. The future's result is its outcome, or None if the worker has not got the data."""
-        raise NotImplementedError
 
     def train_all(self, runs: list[Run]) -> Generator[Outcome, None, None]:
         """The outcomes in the order in which they come. A few runs wait at the workers, the others here."""
@@ -141,7 +143,7 @@ class Place:
     def __enter__(self) -> "Place":
         return self
 
-    def __exit__(self, *exception: Any) -> None: ...
+    def __exit__(self, *exception: Any) -> None: ...  # noqa: B027  most have nothing to end
 
 
 def is_here(executor: Any) -> bool:
