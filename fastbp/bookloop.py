@@ -207,6 +207,6 @@ def _run_by_engine(
     finally:  # after an interrupt or a divergence too: what was learned, and the list as far as it was shuffled
         if not published:
             network._publish(engine)
-        if not ordered:
+        if not ordered and order.by_index:  # a shuffle of the user's own has moved the list itself
             order.apply()
             training.left_as(pairs, order.rows)

@@ -185,6 +185,24 @@ def test_a_shuffle_that_does_not_permute_is_refused(cheat: Callable[[list], None
         fastbp.Network([4, 2], shuffle=cheat).SGD(example_pairs([4, 2], 5), 1, 2, 1.0)
 
 
+def test_what_a_refused_shuffle_has_left_is_looked_at_again() -> None:
+    """The list of the refused call was taken for the data stacked before: the next call trained on a pair long gone."""
+    refused = []
+
+    def shuffle(pairs: list) -> None:
+        if not refused:
+            refused.append(pairs[0])
+            pairs[0] = (2 * pairs[0][0], pairs[0][1])
+
+    pairs = example_pairs([4, 2], 5)
+    nets = [fastbp.Network([4, 2], seed=1, shuffle=shuffle), fastbp.Network([4, 2], seed=1, shuffle=lambda pairs: None)]
+    with pytest.raises(ValueError, match="other objects"):
+        nets[0].SGD(pairs, 1, 2, 1.0)
+    for net in nets:
+        printed(lambda net=net: net.SGD(pairs, 2, 2, 1.0))
+    assert_same_parameters(*nets)
+
+
 def test_a_pair_that_stands_twice_in_the_list_counts_twice(
     module: types.ModuleType, shuffle: Callable[[list], None]
 ) -> None:
