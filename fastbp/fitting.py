@@ -106,7 +106,8 @@ class Options:
         if stopping is not None:
             looked_at.append(stopping.monitor)
         for name in looked_at:
-            check_recorded(name, validation=given is not None or share is not None, training=self.monitor_training)
+            held_out = given is not None or share is not None
+            check_recorded(name, held_out, self.monitor_training, self.monitor_layers)
 
     def of_the_run(self) -> dict[str, Any]:
         """Those that must be the same for a run to go on from a checkpoint, by name."""

@@ -1,6 +1,7 @@
 """Whether a monitored value got better: the rule that early stopping, schedules and model checkpoints share."""
 
 import math
+import re
 from typing import Any
 
 from fastbp import checks
@@ -61,9 +62,11 @@ class Best:
         self.value, self.epoch, self.waited = state["value"], state["epoch"], state["waited"]
 
 
-def check_recorded(monitor: str | None, validation: bool, training: bool) -> None:
+def check_recorded(monitor: str | None, validation: bool, training: bool, layers: bool) -> None:
     """ValueError, before any training, for a column that this fit will not record."""
     if monitor in ("validation_cost", "validation_score", "gap") and not validation:
         raise ValueError(f"monitor={monitor!r} needs validation_data=(X, y), or a validation_fraction")
     if monitor in ("training_cost", "training_score", "gap") and not training:
         raise ValueError(f"monitor={monitor!r} needs monitor_training=True")
+    if monitor is not None and re.fullmatch(r"(gradient_norm|saturation)_\d+", monitor) and not layers:
+        raise ValueError(f"monitor={monitor!r} needs monitor_layers=True")

@@ -81,6 +81,7 @@ def test_early_stopping_is_a_description_that_networks_share() -> None:
         ({"early_stopping": EarlyStopping()}, ValueError, "monitor='validation_score' needs validation_data"),
         ({"early_stopping": EarlyStopping("training_cost")}, ValueError, "needs monitor_training=True"),
         ({"early_stopping": EarlyStopping("gap", mode="min")}, ValueError, "needs validation_data"),
+        ({"early_stopping": EarlyStopping("saturation_2", mode="min")}, ValueError, "needs monitor_layers=True"),
         ({"early_stopping": 5}, TypeError, r"early_stopping must be fastbp.EarlyStopping\(…\), got 5"),
         ({"callbacks": [ModelCheckpoint("x", save_best_only=True)]}, ValueError, "needs validation_data"),
         ({"validation_fraction": 1.5}, ValueError, "share of the examples between 0 and 1, got 1.5"),
