@@ -83,7 +83,7 @@ def test_the_import_of_a_network_loads_little() -> None:
     loaded = python(f"import sys, numpy; {added}").split()
     ours = {name.removeprefix("fastbp.") for name in loaded if name.partition(".")[0] == "fastbp"}
     layers = {"network", "engines", "data", "initializers", "architecture", "parameters", "costs", "activations"}
-    assert ours == {"fastbp", "errors", *layers}
+    assert ours == {"fastbp", "errors", "checks", "memory", *layers}
     assert [name for name in loaded if name.startswith("numpy")] == []
     assert {"random", "pathlib", "hashlib", "csv"}.isdisjoint(loaded)
 

@@ -765,7 +765,7 @@ def test_a_file_that_must_not_be_written_to(folder: Path, monkeypatch: pytest.Mo
     """A whole training ran before the write-protected model was found, and what it had learned was lost."""
     Path("a.model").write_text("old")
     monkeypatch.setattr(commands.os, "access", lambda path, mode: mode != os.W_OK or Path(path) != Path("a.model"))
-    monkeypatch.setattr(commands, "_build", pytest.fail)
+    monkeypatch.setattr(commands.choices, "build", pytest.fail)
     for option in ("--save", "--checkpoint", "--plot"):
         assert fail("train", option, "a.model") == (
             f"{option} a.model is write-protected; choose another name, or change its permissions"
