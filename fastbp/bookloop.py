@@ -56,6 +56,7 @@ class CountCorrect(Monitor):
             judged = take_tests(self.network, self.tests, engine, "test_data")
             self.labels, self.inputs = judged.labels, engine.prepare(judged.examples)
 
+    @np.errstate(under="ignore")
     def by_engine(self, epoch: int, engine: Engine) -> bool:
         return self._print(epoch, lambda: count_correct(engine.outputs(self.inputs), self.labels))
 

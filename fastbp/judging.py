@@ -106,6 +106,7 @@ class _Watch:
         self.engine = engines.create(running.name, linear, running.theta(), judge.examples.rows(0, 1), 1)
         self.prepared = running.prepare(judge.examples)
 
+    @np.errstate(under="ignore")
     def judge(self, running: engines.Engine) -> tuple[float, float]:
         self.engine.load(running.theta())
         return self.of.judge(self.engine.outputs(self.prepared))

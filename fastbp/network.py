@@ -280,6 +280,7 @@ class Network:
         nabla_b, nabla_w = engines.reference.backprop(self._effective_architecture(), *self._parameters(), x, y, own)
         return [self._cast(nb) for nb in nabla_b], [self._cast(nw) for nw in nabla_w]
 
+    @np.errstate(under="ignore")
     def _gradient(self, examples: data.Examples) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """The sum over examples of ∂C/∂b and ∂C/∂w, in the network's engine."""
         built = self.architecture

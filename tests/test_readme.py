@@ -1,7 +1,9 @@
 """The README's examples run as they stand."""
 
+import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 from docs_blocks import broken_links, python_blocks
 from numba.core.config import DISABLE_JIT
@@ -36,6 +38,9 @@ def test_readme_example_of_the_book(book_pairs, monkeypatch, capsys):
         "SGD",
         lambda self, pairs, epochs, m, eta, test_data=None: original(self, pairs[:10_000], 3, m, eta, test_data),
     )
+    # A start decides whether one of the ten digits is learned late: nine in forty stay below 8,000 after three epochs.
+    np.random.seed(3)
+    random.seed(3)
     README_BLOCKS[0].run({})
     last = capsys.readouterr().out.splitlines()[-1]
     assert last.startswith("Epoch 2: ") and int(last.split()[2]) > 8_700
