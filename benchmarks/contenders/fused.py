@@ -14,9 +14,10 @@ class Contender(EngineContender):
 
     def bare_sweep(self) -> Callable[[int], None]:
         packed, steps = self.engine.own.packed.copy(), self.engine.own.steps
-        # With memories of its own, laid out alike: a sweep changes them.
-        powers, first, second, gradient = np.full(2, 0.5), steps.first.copy(), steps.second + 1, steps.gradient.copy()
-        steps = steps._replace(powers=powers, first=first, second=second, gradient=gradient)
+        # With memories of its own, laid out alike, for a sweep changes them; and with a gradient: without one the
+        # averages would fade into subnormal numbers, which are slow.
+        first, second, gradient = steps.first.copy(), steps.second.copy(), np.full_like(steps.gradient, 1e-3)
+        steps = steps._replace(powers=np.full(2, 0.5), first=first, second=second, gradient=gradient)
         eta, zero = packed.dtype.type(self.workload.eta), packed.dtype.type(0)
         return lambda times: _sweeps()(times, packed, steps, eta, zero)
 
