@@ -144,11 +144,12 @@ def make_plan(built: Architecture, batch_size: int, density: float) -> Plan:
 # Predicted times are sums of `work` times the constants below: seconds for each unit of each kind of work, on the
 # machine of docs/benchmarks.md (512-bit vectors), one thread. `python -m benchmarks.calibrate` measures some 230
 # mini-batches and fits them (non-negative least squares on relative errors); half of the predictions are within a
-# factor 1.15, the worst is 2.6 off. Times of float64 are twice those of float32 wherever arithmetic or memory counts.
+# factor 1.1 (reference: 1.2), the worst is 2.0 off for fused, 2.8 for matrix and 6.3 for reference. Times of float64
+# are twice those of float32 wherever arithmetic or memory counts.
 SECONDS = {
-    "reference": (1.1e-6, 7.9e-6, 4.1e-10),
-    "matrix": (6.2e-6, 12.2e-6, 12.8e-12, 0.36e-9, 0.79e-9),
-    "fused": (0.46e-6, 0.12e-6, 0.94e-9, 0.59e-9, 7.5e-12, 11e-12, 23e-12, 53e-12, 32e-12, 41e-12),
+    "reference": (1.7e-6, 7.4e-6, 4.1e-10),
+    "matrix": (2.5e-6, 12.1e-6, 7.4e-12, 0.15e-9, 0.64e-9),
+    "fused": (0.17e-6, 0.082e-6, 0.88e-9, 0.44e-9, 7.7e-12, 8.0e-12, 18e-12, 77e-12, 29e-12, 27e-12),
 }
 # What one of several threads does not share: waiting for the others, at every layer there and back.
 WAIT, SHARED = 0.35e-6, 0.9
