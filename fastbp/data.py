@@ -98,6 +98,11 @@ def is_sparse(X: Any) -> bool:
     return hasattr(X, "indptr") and hasattr(X, "indices") and hasattr(X, "data")
 
 
+def dense(X: Any) -> np.ndarray:
+    """X with its zeros written out, if it is sparse; else as it is."""
+    return X.toarray() if is_sparse(X) else X
+
+
 def as_inputs(X: Any, n_in: int, dtype: np.dtype, name: str = "X") -> Any:
     """X as (n, n_1) in the network's dtype, C-contiguous; a copy only where X is not that already.
 

@@ -25,7 +25,7 @@ def _batch(network: "Network", X: Any, y: Any) -> tuple[Architecture, np.ndarray
     built, classes = network._effective_architecture(), network.classes_
     named = classes is not None and classes.dtype.kind == "U"
     examples, _ = data.read_examples(built, X, data.places(y, classes, "y"), classes=classes if named else None)
-    X = examples.X.toarray() if data.is_sparse(examples.X) else examples.X
+    X = data.dense(examples.X)
     return built, np.asarray(X, built.dtype), examples.one_hot(built.sizes[-1], built.dtype)
 
 

@@ -133,7 +133,7 @@ class Layers:
     """The monitor of the layers: gradient norms and saturation after each epoch, on a few of the examples."""
 
     def __init__(self, architecture: Architecture, examples: data.Examples) -> None:
-        X = examples.X.toarray() if data.is_sparse(examples.X) else examples.X
+        X = data.dense(examples.X)
         self.architecture, self.X = architecture, X.astype(architecture.dtype, copy=False)
         self.Y = examples.one_hot(architecture.sizes[-1], architecture.dtype)
 

@@ -1226,9 +1226,11 @@ def softmax_rows(work, z_at, a_at, m, first, last, n, panel):
         for j in range(0, n, panel):
             at, width = j * m + i * panel, min(panel, n - j)
             z, a = work[z_at + at : z_at + at + width], work[a_at + at : a_at + at + width]
+            part = work.dtype.type(0)  # a panel at a time: one sum over 100 outputs was up to 5.8 units off
             for k in range(width):
                 a[k] = exp_of_negative(z[k] - largest)
-                total += a[k]
+                part += a[k]
+            total += part
         for j in range(0, n, panel):
             at = a_at + j * m + i * panel
             a = work[at : at + min(panel, n - j)]

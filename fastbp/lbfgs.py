@@ -12,7 +12,7 @@ import numpy as np
 
 from fastbp import checks, parameters
 from fastbp.architecture import Architecture
-from fastbp.data import Examples, is_sparse
+from fastbp.data import Examples, dense
 from fastbp.engines import matrix
 from fastbp.errors import DivergenceError
 from fastbp.run import Run
@@ -45,7 +45,7 @@ class Objective:
     def __init__(self, architecture: Architecture, examples: Examples, rows: np.ndarray, decay: float) -> None:
         self.architecture, self.decay = replace(architecture, dtype=np.dtype(np.float64)), decay
         examples = examples if len(rows) == len(examples) else examples.take(rows)
-        X = examples.X.toarray() if is_sparse(examples.X) else examples.X
+        X = dense(examples.X)
         self.X, self.weights = X.astype(np.float64, copy=False), examples.weights
         self.Y = examples.one_hot(architecture.sizes[-1], np.dtype(np.float64))
 

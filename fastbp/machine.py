@@ -9,6 +9,7 @@ from typing import Any
 
 import fastbp
 from fastbp import memory
+from fastbp.threads import cores
 
 _PACKAGES = ("numpy", "numba", "llvmlite", "scipy", "threadpoolctl", "safetensors", "typer", "rich")
 _VARIABLES = (
@@ -58,11 +59,6 @@ def cpu_name() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
-
-
-def cores() -> int:
-    """The cores this process may use, which may be fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _llvm_target() -> str:

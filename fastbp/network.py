@@ -16,12 +16,10 @@ import numpy as np
 # What a network is. Training and engines are loaded where they are first used: `from fastbp import Network` takes 1.1
 # times as long as `import numpy`, and 1.5 times with all of them (half a millisecond a dataclass, eight numpy.random).
 # tests/test_cache.py holds the list.
-from fastbp import activations, data, engines, initializers, parameters
+from fastbp import activations, checks, data, engines, initializers, parameters
 from fastbp import architecture as _architecture
 from fastbp.activations import Activation, sigmoid, sigmoid_prime
 from fastbp.architecture import Architecture
-from fastbp.checks import number as _number
-from fastbp.checks import whole as _whole
 from fastbp.errors import DivergenceError, divergence_advice
 
 if TYPE_CHECKING:
@@ -97,7 +95,7 @@ class Network:
         if shuffle is not None and not callable(shuffle):
             raise TypeError(f"shuffle must be a callable that permutes a list in place, got {shuffle!r}")
         if seed is not None:
-            self._rng = np.random.default_rng(_whole(seed, "seed", least=0))
+            self._rng = np.random.default_rng(checks.whole(seed, "seed", least=0))
         self._set_up(built, engine, [], [])
         self._given_shuffle = shuffle
         self._initialize(initializer)
@@ -195,9 +193,9 @@ class Network:
         """
         from fastbp import bookloop
 
-        epochs = _whole(epochs, "epochs", least=0)
-        mini_batch_size = _whole(mini_batch_size, "mini_batch_size", least=1)
-        eta = _number(eta, "eta")
+        epochs = checks.whole(epochs, "epochs", least=0)
+        mini_batch_size = checks.whole(mini_batch_size, "mini_batch_size", least=1)
+        eta = checks.number(eta, "eta")
         tests = None if test_data is None else data.as_list(test_data, "test_data")
         with bookloop.listed(training_data) as pairs:
             bookloop.run(
@@ -236,7 +234,7 @@ class Network:
             biases, weights = self._parameters()
             with np.errstate(over="ignore", invalid="ignore", under="ignore"):  # said once, by DivergenceError
                 nabla_b, nabla_w = self._gradient_of_pairs(pairs)
-        eta = _number(eta, "eta")
+        eta = checks.number(eta, "eta")
         rate, keep = eta / len(pairs), 1 - eta * decay
         with np.errstate(over="ignore", invalid="ignore", under="ignore"):
             weights = [self._cast(keep * w - rate * nw) for w, nw in zip(weights, nabla_w, strict=True)]
@@ -389,13 +387,13 @@ class Network:
                     f"fit computes gradients in the engine and would not call this network's own {name}; train it with "
                     f"SGD, which does"
                 )
-        step = eta if eta is None or isinstance(eta, Schedule) else _number(eta, "eta")
+        step = eta if eta is None or isinstance(eta, Schedule) else checks.number(eta, "eta")
         options = fitting.Options(
-            epochs=_whole(epochs, "epochs", least=0), batch_size=_whole(batch_size, "batch_size", least=1),
-            optimizer=fitting.one_optimizer(step, optimizer), lmbda=_number(lmbda, "lmbda"), l1=_number(l1, "l1"),
-            max_norm=None if max_norm is None else _number(max_norm, "max_norm"), dropout=_number(dropout, "dropout"),
+            epochs=checks.whole(epochs, "epochs", least=0), batch_size=checks.whole(batch_size, "batch_size", least=1),
+            optimizer=fitting.one_optimizer(step, optimizer), lmbda=checks.number(lmbda, "lmbda"), l1=checks.number(l1, "l1"),
+            max_norm=None if max_norm is None else checks.number(max_norm, "max_norm"), dropout=checks.number(dropout, "dropout"),
             sample_weight=sample_weight, class_weight=class_weight,
-            label_smoothing=_number(label_smoothing, "label_smoothing"),
+            label_smoothing=checks.number(label_smoothing, "label_smoothing"),
             validation_data=validation_data, validation_fraction=validation_fraction, early_stopping=early_stopping,
             shuffle=shuffle, callbacks=callbacks, monitor_training=monitor_training, monitor_layers=monitor_layers,
             verbose=verbose, checkpoint=checkpoint, resume=resume,
@@ -407,7 +405,7 @@ class Network:
         X = data.as_inputs(X, self.architecture.sizes[0], self.architecture.dtype)
         if not self._overrides("feedforward"):
             return engines.matrix.outputs(self._effective_architecture(), *self._parameters(), X)
-        rows = X.toarray() if data.is_sparse(X) else X
+        rows = data.dense(X)
         return self._cast(np.vstack([self.feedforward(row.reshape(-1, 1)).reshape(1, -1) for row in rows]))
 
     def predict(self, X: Any) -> np.ndarray:

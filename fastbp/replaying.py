@@ -196,7 +196,7 @@ class Epoch:
         biases, weights = parameters.views(sizes, self.engine.theta())
         chosen = self.examples.take(rows)
         counts = np.ones(len(rows)) if chosen.weights is None else chosen.weights
-        X = chosen.X.toarray() if data.is_sparse(chosen.X) else chosen.X
+        X = data.dense(chosen.X)
         X = X.astype(self.architecture.dtype, copy=False)
         Y = chosen.one_hot(sizes[-1], self.architecture.dtype)
         Z, A = matrix.feedforward(self.architecture, biases, weights, X)

@@ -81,11 +81,15 @@ def of_blas() -> int:
 _limit: contextvars.ContextVar[int | None] = contextvars.ContextVar("limit of threads", default=None)
 
 
+def cores() -> int:
+    """The cores this process may use, which may be fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def available() -> int:
     """The threads a run may use: the cores of this process, or fewer if OMP_NUM_THREADS or `limited_to` say so."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
-    allowed = [cores, _limit.get() or cores]
+    allowed = [cores(), _limit.get() or cores()]
     if asked.isdecimal() and int(asked) > 0:
         allowed.append(int(asked))
     return min(allowed)

@@ -13,6 +13,7 @@ The result is added up in tests/results/mutation.json, from which docs/reliabili
 import argparse
 import ast
 import difflib
+import fcntl
 import hashlib
 import json
 import os
@@ -32,10 +33,10 @@ RESULTS = Path(__file__).parent / "results" / "mutation.json"
 
 # Which tests judge a module.
 MODULES = {
-    "kernels": ("test_kernels", "test_ulp", "test_engines", "test_optimizers"),
+    "kernels": ("test_kernels", "test_ulp", "test_engines", "test_optimizers", "test_regularization"),
     "tables": ("test_tables", "test_fuzz"),
     "datafiles": ("test_datafiles", "test_datasets", "test_fuzz"),
-    "data": ("test_network_edges", "test_fit", "test_dropin", "test_pairs"),
+    "data": ("test_network_edges", "test_fit", "test_dropin", "test_regularization", "test_pairs"),
     "container": ("test_container", "test_models", "test_fuzz"),
     "safefile": ("test_container", "test_models", "test_environment"),
     "models": ("test_models", "test_fuzz"),
@@ -193,12 +194,19 @@ def judge(mutant: Mutant, folder: Path, seconds: float) -> dict:
 
 
 def _outcome(code: int | None) -> str:
-    """pytest ends with 1 if a test failed, 2 if the tests could not even be collected; 0 if nobody noticed."""
+    """pytest ends with 1 if a test failed, 2 or 4 if the package could not even be imported; 0 if nobody noticed."""
     if code is None:
         return "timed out"
-    if code in (3, 4, 5):
+    if code in (3, 5):
         raise RuntimeError(f"pytest ended with {code}: the tests themselves are at fault")
     return "survived" if code == 0 else "killed"
+
+
+def check_without_mistake(module: str, folder: Path, seconds: float) -> None:
+    """RuntimeError unless the tests of a module pass as it is: else every mistake would look noticed."""
+    code, _ = run_tests(folder, tests_of(module, folder), seconds)
+    if code != 0:
+        raise RuntimeError(f"the tests of {module} fail without any mistake: pytest ended with {code}")
 
 
 def fingerprint(drawn: list[Mutant]) -> str:
@@ -209,15 +217,19 @@ def fingerprint(drawn: list[Mutant]) -> str:
 def record(results: list[dict], drawn: str, arguments: argparse.Namespace) -> None:
     """Put results beside those of other pieces of the same sample (that of this fingerprint)."""
     key = {"sample": arguments.sample, "seed": arguments.seed, "drawn": drawn}
-    content = json.loads(arguments.output.read_text(encoding="utf-8")) if arguments.output.exists() else {}
-    old = content["mutants"] if {name: content.get(name) for name in key} == key else []
-    mutants = {(m["module"], m["operator"], m["occurrence"]): m for m in (*old, *results)}
-    dead = sum(m["outcome"] != "survived" for m in mutants.values())
-    content = {
-        **key, "cosmic_ray": version("cosmic-ray"), "judged": len(mutants), "killed": dead,
-        "score": dead / len(mutants), "mutants": list(mutants.values()),
-    }  # fmt: skip
-    arguments.output.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    with open(arguments.output, "a+", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # pieces may run side by side
+        file.seek(0)
+        content = json.loads(file.read() or "{}")
+        old = content["mutants"] if {name: content.get(name) for name in key} == key else []
+        mutants = {(m["module"], m["operator"], m["occurrence"]): m for m in (*old, *results)}
+        dead = sum(m["outcome"] != "survived" for m in mutants.values())
+        content = {
+            **key, "cosmic_ray": version("cosmic-ray"), "judged": len(mutants), "killed": dead,
+            "score": dead / len(mutants), "mutants": list(mutants.values()),
+        }  # fmt: skip
+        file.truncate(0)
+        file.write(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
 def main() -> None:
@@ -233,6 +245,8 @@ def main() -> None:
     last = None if arguments.count is None else arguments.first + arguments.count
     with tempfile.TemporaryDirectory(prefix="fastbp-mutation-") as name:
         folder = copy_repository(Path(name))
+        for module in sorted({mutant.module for mutant in drawn[arguments.first : last]}):
+            check_without_mistake(module, folder, arguments.timeout)
         for i, mutant in enumerate(drawn[arguments.first : last], start=arguments.first):
             result = judge(mutant, folder, arguments.timeout)
             record([result], fingerprint(drawn), arguments)

@@ -761,6 +761,23 @@ def test_a_folder_that_must_not_be_written_to(folder: Path, monkeypatch: pytest.
     assert "you may not write in the folder" in fail("train", "--save", "a.model")
 
 
+def test_ctrl_c_while_the_command_loads_its_libraries(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    """It showed a traceback of imports."""
+    from fastbp import __main__
+
+    class Interrupt:
+        def find_spec(self, name: str, *_: object) -> None:
+            if name == "fastbp.cli":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "fastbp.cli")
+    monkeypatch.setattr(sys, "meta_path", [Interrupt(), *sys.meta_path])
+    with pytest.raises(SystemExit) as ended:
+        __main__.main()
+    assert ended.value.code == 130
+    assert capsys.readouterr() == ("", "fastbp: stopped\n")
+
+
 def test_a_file_that_must_not_be_written_to(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A whole training ran before the write-protected model was found, and what it had learned was lost."""
     Path("a.model").write_text("old")

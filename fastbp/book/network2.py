@@ -16,7 +16,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from fastbp import architecture as _architecture
-from fastbp import bookloop, data, parameters
+from fastbp import bookloop, checks, data, parameters
 from fastbp import network as _network
 from fastbp.activations import sigmoid
 from fastbp.architecture import Architecture
@@ -190,10 +190,10 @@ class Network(_network.Network):
         Methods and costs of your own are called where the book calls them. Raises ValueError for empty or unfitting
         data, DivergenceError when parameters stop being finite.
         """
-        epochs = _network._whole(epochs, "epochs", least=0)
-        mini_batch_size = _network._whole(mini_batch_size, "mini_batch_size", least=1)
-        stop_after = _network._whole(early_stopping_n, "early_stopping_n", least=0)
-        eta, lmbda = _network._number(eta, "eta"), _network._number(lmbda, "lmbda")
+        epochs = checks.whole(epochs, "epochs", least=0)
+        mini_batch_size = checks.whole(mini_batch_size, "mini_batch_size", least=1)
+        stop_after = checks.whole(early_stopping_n, "early_stopping_n", least=0)
+        eta, lmbda = checks.number(eta, "eta"), checks.number(lmbda, "lmbda")
         evaluation = None if evaluation_data is None else data.as_list(evaluation_data, "evaluation_data")
         flags = {
             ("evaluation", "cost"): monitor_evaluation_cost,
@@ -223,8 +223,8 @@ class Network(_network.Network):
         Raises ValueError for an empty or unfitting list; DivergenceError if a parameter would stop being finite, and
         then leaves them as they were.
         """
-        n = _network._whole(n, "n", least=1)
-        self._descend(mini_batch, eta, decay=_network._number(lmbda, "lmbda") / n)
+        n = checks.whole(n, "n", least=1)
+        self._descend(mini_batch, eta, decay=checks.number(lmbda, "lmbda") / n)
 
     def backprop(self, x: Columns, y: Columns) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """(nabla_b, nabla_w), layer by layer like `biases` and `weights`: the gradient of the cost C_x of one example.
@@ -265,7 +265,7 @@ class Network(_network.Network):
         convert=False for pairs (x, y) with columns y, as in training data; True for pairs (x, label), as in validation
         and test data: the reverse of `accuracy`. Raises ValueError for empty or unfitting data.
         """
-        pairs, lmbda = _as_list(data), _network._number(lmbda, "lmbda")
+        pairs, lmbda = _as_list(data), checks.number(lmbda, "lmbda")
         if not pairs:
             raise ValueError("data is empty; give at least one pair (x, y) (an iterator can be read only once)")
         if self._is_custom("feedforward"):

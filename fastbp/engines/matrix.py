@@ -12,7 +12,7 @@ import numpy as np
 from fastbp import blas, dropout, parameters, threads
 from fastbp.activations import Activation
 from fastbp.architecture import Architecture
-from fastbp.data import Examples, is_sparse
+from fastbp.data import Examples, dense, is_sparse
 from fastbp.optimizers import Optimizer
 from fastbp.regularization import Regularization, limit_norms, seed_state, with_seed
 
@@ -250,7 +250,7 @@ def outputs(architecture: Architecture, biases: list, weights: list, X: Any) -> 
     out = np.empty((X.shape[0], architecture.sizes[-1]), architecture.dtype)
     for start in range(0, X.shape[0], BLOCK):
         a = X[start : start + BLOCK]
-        a = a.toarray() if is_sparse(a) else a
+        a = dense(a)
         a = a.astype(architecture.dtype, copy=False)
         for l, (b, w) in enumerate(zip(biases, weights, strict=True), start=2):
             z = a @ w.T

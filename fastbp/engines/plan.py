@@ -4,14 +4,13 @@ The same network gets the same engine on every machine and in every run, so that
 those of the machine in docs/benchmarks.md; what matters is which engine they favour, not the microseconds.
 """
 
-import operator
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from fastbp import architecture as _architecture
-from fastbp import engines, parameters, threads
+from fastbp import checks, engines, parameters, threads
 from fastbp.architecture import Architecture
 from fastbp.data import is_sparse
 
@@ -98,12 +97,7 @@ def check_engine(name: Any, built: Architecture) -> None:
 
 def plan(network: Any, batch_size: int = 10, density: float = 1.0) -> Plan:
     """The plan for a network at this batch size, on data with this share (0 … 1) of entries that are not zero."""
-    try:
-        batch_size = operator.index(batch_size)
-    except TypeError:
-        raise TypeError(f"batch_size must be a whole number, got {batch_size!r}") from None
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    batch_size = checks.whole(batch_size, "batch_size", least=1)
     if not 0 <= density <= 1:
         raise ValueError(f"density is a share of the entries, 0 to 1; got {density}")
     made = make_plan(network.architecture, batch_size, density)
