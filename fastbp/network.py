@@ -390,8 +390,9 @@ class Network:
         step = eta if eta is None or isinstance(eta, Schedule) else checks.number(eta, "eta")
         options = fitting.Options(
             epochs=checks.whole(epochs, "epochs", least=0), batch_size=checks.whole(batch_size, "batch_size", least=1),
-            optimizer=fitting.one_optimizer(step, optimizer), lmbda=checks.number(lmbda, "lmbda"), l1=checks.number(l1, "l1"),
-            max_norm=None if max_norm is None else checks.number(max_norm, "max_norm"), dropout=checks.number(dropout, "dropout"),
+            optimizer=fitting.one_optimizer(step, optimizer), lmbda=checks.number(lmbda, "lmbda"),
+            l1=checks.number(l1, "l1"), max_norm=None if max_norm is None else checks.number(max_norm, "max_norm"),
+            dropout=checks.number(dropout, "dropout"),
             sample_weight=sample_weight, class_weight=class_weight,
             label_smoothing=checks.number(label_smoothing, "label_smoothing"),
             validation_data=validation_data, validation_fraction=validation_fraction, early_stopping=early_stopping,
