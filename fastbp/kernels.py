@@ -1664,6 +1664,7 @@ def take_step(packed, first, last, steps, eta, decay, l1):
     a, b, epsilon = number(coefficients[0]), number(coefficients[1]), number(coefficients[2])
     rest_a, rest_b = number(1.0 - coefficients[0]), number(1.0 - coefficients[1])
     decoupled = number(1.0 - eta * coefficients[3])
+    zero, faded = number(0), number(1e-30 if packed.itemsize == 4 else 1e-300)  # see optimizers.FADED
     theta, g = packed[first:last], steps.gradient[first:last]
     if decay != number(0):
         for i in range(theta.size):
@@ -1677,12 +1678,14 @@ def take_step(packed, first, last, steps, eta, decay, l1):
     elif optimizer == MOMENTUM:
         v = steps.first[first:last]
         for i in range(theta.size):
-            v[i] = a * v[i] + g[i]
+            average = a * v[i] + g[i]
+            v[i] = zero if abs(average) < faded else average
             theta[i] = decoupled * theta[i] - eta * v[i]
     elif optimizer == NESTEROV:
         v = steps.first[first:last]
         for i in range(theta.size):
-            v[i] = a * v[i] + g[i]
+            average = a * v[i] + g[i]
+            v[i] = zero if abs(average) < faded else average
             theta[i] = decoupled * theta[i] - eta * (g[i] + a * v[i])
     elif optimizer == ADAGRAD:
         s = steps.second[first:last]
@@ -1698,7 +1701,8 @@ def take_step(packed, first, last, steps, eta, decay, l1):
         v, s = steps.first[first:last], steps.second[first:last]
         rate, correction = number(eta / (1.0 - powers[0])), number(1.0 / np.sqrt(1.0 - powers[1]))
         for i in range(theta.size):
-            v[i] = a * v[i] + rest_a * g[i]
+            average = a * v[i] + rest_a * g[i]
+            v[i] = zero if abs(average) < faded else average
             s[i] = b * s[i] + rest_b * (g[i] * g[i])
             theta[i] = decoupled * theta[i] - rate * v[i] / (np.sqrt(s[i]) * correction + epsilon)
 

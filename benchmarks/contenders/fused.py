@@ -14,8 +14,8 @@ class Contender(EngineContender):
 
     def bare_sweep(self) -> Callable[[int], None]:
         packed, steps = self.engine.own.packed.copy(), self.engine.own.steps
-        # With memories of its own, laid out alike, for a sweep changes them; and with a gradient: without one the
-        # averages would fade into subnormal numbers, which are slow.
+        # With memories of its own, laid out alike, for a sweep changes them; and with a gradient, for without one the
+        # averages of squares would fade into subnormal numbers, which are slow.
         first, second, gradient = steps.first.copy(), steps.second.copy(), np.full_like(steps.gradient, 1e-3)
         steps = steps._replace(powers=np.full(2, 0.5), first=first, second=second, gradient=gradient)
         eta, zero = packed.dtype.type(self.workload.eta), packed.dtype.type(0)
