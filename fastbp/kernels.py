@@ -1640,9 +1640,12 @@ def accumulate_gradient(shape, work, data, half, rows, l, into, scale, keep, kee
             )  # BP4  # fmt: skip
     if not (l == 1 and sparse):
         first, last = share(panels * groups, me, threads)
-        at_once = max(1, PASSED_BYTES // (m * panel * into.itemsize))
+        first_g, last_g = (0, panels) if threads == 1 else (first // groups, (last + groups - 1) // groups)
+        at_once = groups  # divisions are slow
+        if groups * m * panel * into.itemsize > PASSED_BYTES:
+            at_once = max(1, PASSED_BYTES // (m * panel * into.itemsize))
         for group in range(0, groups, at_once):
-            for g in range(first // groups, (last + groups - 1) // groups):
+            for g in range(first_g, last_g):
                 j, k = g * panel, first_k + max(group, first - g * groups) * panel
                 k_end = min(first_k + min(group + at_once, last - g * groups) * panel, last_k)
                 if k < k_end:

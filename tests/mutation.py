@@ -33,7 +33,7 @@ RESULTS = Path(__file__).parent / "results" / "mutation.json"
 
 # Which tests judge a module.
 MODULES = {
-    "kernels": ("test_kernels", "test_ulp", "test_engines", "test_optimizers", "test_regularization"),
+    "kernels": ("test_kernels", "test_ulp", "test_engines", "test_optimizers", "test_regularization", "test_threads"),
     "tables": ("test_tables", "test_fuzz"),
     "datafiles": ("test_datafiles", "test_datasets", "test_fuzz"),
     "data": ("test_network_edges", "test_fit", "test_dropin", "test_regularization", "test_pairs"),

@@ -356,13 +356,64 @@ def _mutation(found: dict[str, Any] | None) -> str:
             f"{found['seed']}; cosmic-ray {found['cosmic_ray']})." + (" The survivors:" if survivors else ""),
         ]
         if survivors:
-            lines += ["", "| where | the mistake |", "|---|---|"]
+            lines += ["", "| where | the mistake | why nobody notices |", "|---|---|---|"]
         for mutant in survivors:
             removed, added = (
                 "; ".join(line[1:].strip() for line in mutant["diff"] if line[0] == sign) for sign in "-+"
             )
-            lines.append(f"| {mutant['module']}.py:{mutant['line']} | `{_cell(removed)}` → `{_cell(added)}` |")
+            why = SURVIVED.get(added, "a gap in the tests")
+            where = f"{mutant['module']}.py:{mutant['line']}"
+            lines.append(f"| {where} | `{_cell(removed)}` → `{_cell(added)}` | {why} |")
     return "\n".join(lines)
+
+
+# Survivors of the mutation test that were looked at: what the mistake becomes, and why no test could or does notice.
+SURVIVED = {
+    "elif code <= SILU:": "the branches before it have taken the smaller codes",
+    "if code <= SIGMOID:": "SIGMOID is the smallest code",
+    "return self.Y.astype(dtype, copy=True)": "a copy more, the same numbers",
+    "_close(_files.open(folder, os.O_RDONLY // os.O_DIRECTORY))": "flags of 0 open a folder for reading as well",
+    "layers, panel, m, sparse = shape.layers, shape.panel, rows.size, data.indptr.size != 0": "no size is negative",
+    "sparse, w_at, below, depth = data.indptr.size != 0, layers[1, WEIGHT_AT], layers[0, SIZE], len(layers)": (
+        "no size is negative"
+    ),
+    "at = (g - m + part.first_row) * panel": "rows are dealt out to threads, of which there is one with the JIT off",
+    "times_derivative(code, work, z_at + at, a_at + at, delta_at + at, height / panel)": (
+        "rows are dealt out to threads, of which there is one with the JIT off"
+    ),
+    "if l == len(layers) - 1:": "threads wait for each other here, and there is one with the JIT off",
+    "for j in range(part.first_panel // panel, part.last_panel * panel, panel):": (
+        "a thread's first panel is 0 where there is one thread, as with the JIT off"
+    ),
+    "take_step(packed, layers[l, BIAS_AT] - first, layers[l, BIAS_AT] + last, steps, eta[step], zero, zero)": (
+        "a thread's first parameter is 0 where there is one thread, as with the JIT off"
+    ),
+    'if len(neurons) < len(metadata["neurons"]):': "a table cannot have more entries than the list it is made from",
+    "if _header_size(blob) >= HEADER_LIMIT:": "a header of exactly the limit is refused, too",
+    "if m is not TRANSPOSED_FROM:": "both ways to compute BP2 give the same numbers, to rounding",
+    "if ((Y == 0) + (Y == 1)).all() and (Y.sum(axis=1) == 1).all():": "the same for truth values",
+    "first, last = share(layers[ 0, PADDED] // panel, me, threads)": (
+        "a sweep over too much, which `test_threads.py::test_layer_1_in_halves` notices: it came later"
+    ),
+    "written, computed = blob[start : start | len(_BLANK)], _digest(blob, start)": (
+        "the place has no bit in common with the length"
+    ),
+    "checksum.update(view[start ^ len(_BLANK) :])": "the place has no bit in common with the length",
+    "fd = _files.open(path, os.O_RDWR | os.O_NONBLOCK >> os.O_NOFOLLOW)": (
+        "only a link or a pipe with the name of a stray temporary file would tell"
+    ),
+    'named = classes is not None and classes.dtype.kind <= "U"': "classes are strings or whole numbers",
+    "if os.path.exists(path) and (kind := _kind_of(path)) < KIND:": "what other files are called comes before in order",
+    "if surplus > 0 or wrong != 0:  # apart: an entry that became zero is one less and one wrong": (
+        "an entry too few is a wrong one as well"
+    ),
+    "return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=False)]": (
+        "columns of unequal length are refused before"
+    ),
+    "if not np.isfinite(np.sum(array)):": "the slow way finds the same",
+    "if not array.size <= SMALL:": "the slow way finds the same",
+    "safefile.replace(path, json.dumps(document, allow_nan=True).encode())": "NaN is refused before",
+}
 
 
 def _cell(code: str) -> str:

@@ -195,6 +195,10 @@ def test_combine_and_clear(dtype: type) -> None:
         scaled = float(keep) * x.now
         kernels.combine(x.flat, x.at, keep, x.flat, x.at, dtype(0), n)  # in place, as weights decay
         x.check(scaled, 4 * np.finfo(dtype).eps)
+        if n > 0:
+            rest = y.now * (np.arange(n) < lanes(dtype))
+            kernels.clear(y.flat, y.at + lanes(dtype), n - lanes(dtype))
+            y.check(rest, 0)
         kernels.clear(y.flat, y.at, n)
         y.check(np.zeros((1, n)), 0)
 

@@ -336,6 +336,14 @@ def test_labels_of_one_output(engine: str, bad: int) -> None:
     np.testing.assert_array_equal(net.weights[0], before)
 
 
+def test_one_output_neuron_of_its_own_decides_what_its_labels_are() -> None:
+    for last, labels in (("sigmoid", [0, 1]), ("tanh", None)):
+        net = network(sizes=[4, 3, 1], output="identity", cost="quadratic", neurons={(3, 0): last})
+        net.fit(np.ones((3, 4)), [0, 1, 1], epochs=1, eta=0.1)
+        assert (net.classes_ is None) == (labels is None)
+        assert labels is None or net.classes_.tolist() == labels
+
+
 @pytest.mark.parametrize("cost", ["cross_entropy", "log_likelihood"])
 def test_targets_no_probability_can_reach(cost: str) -> None:
     net = network(cost=cost, output="softmax" if cost == "log_likelihood" else "sigmoid")

@@ -188,6 +188,7 @@ def test_round_trip(tmp_path_factory: pytest.TempPathFactory, rows: list, bom: b
         ),
         ("1,x,0\n2,3,1\n", "line 1, column '1': found 'x' beside numbers; expected only numbers"),
         ("1,,0\n2,3,1\n", "line 1, column '1': found '' beside numbers"),
+        ("1,x,y,0\n2,3,4,1\n", "line 1, column '1': found 'x' beside numbers"),
         ("1\n2\n", "line 1: found one column; expected a feature and the target at least"),
         ('1,2,0\n3,"4"5,1\n', "line 2: found broken CSV"),
         ('1,2,0\n3,4,1\n5,"6,2\n7,8,3\n', "line 3: found broken CSV (unexpected end of data)"),
@@ -292,6 +293,12 @@ def test_npz(npz: Path, save, names: tuple[str, str]) -> None:
     assert t.X.dtype == np.uint8 and t.X.flags.c_contiguous and t.X.tolist() == X.reshape(3, 4).tolist()
     assert t.y.tolist() == [0, 1, 2]
     assert (t.columns, t.target, t.test) == (["0", "1", "2", "3"], names[1], None)
+
+
+def test_npz_that_is_longer_than_its_header(npz: Path) -> None:
+    large = np.arange(600.0).reshape(60, 10)
+    np.savez(npz, X=large, y=np.arange(60) % 2)
+    np.testing.assert_array_equal(read_npz(npz).X, large)
 
 
 def test_npz_of_keras(npz: Path) -> None:
