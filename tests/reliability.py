@@ -349,11 +349,12 @@ def _mutation(found: dict[str, Any] | None) -> str:
     if found is not None:
         whole = found["judged"] == found["sample"]
         sample = "a sample" if whole else f"the first of a sample of {found['sample']}"
+        commit = f"; lines as of commit {found['commit']}" if "commit" in found else ""
         survivors = [mutant for mutant in found["mutants"] if mutant["outcome"] == "survived"]
         lines += [
             "",
             f"{found['killed']} of {found['judged']} mistakes were noticed, {found['score']:.0%} ({sample} with seed "
-            f"{found['seed']}; cosmic-ray {found['cosmic_ray']})." + (" The survivors:" if survivors else ""),
+            f"{found['seed']}; cosmic-ray {found['cosmic_ray']}{commit})." + (" The survivors:" if survivors else ""),
         ]
         if survivors:
             lines += ["", "| where | the mistake | why nobody notices |", "|---|---|---|"]
@@ -413,6 +414,15 @@ SURVIVED = {
     "if not np.isfinite(np.sum(array)):": "the slow way finds the same",
     "if not array.size <= SMALL:": "the slow way finds the same",
     "safefile.replace(path, json.dumps(document, allow_nan=True).encode())": "NaN is refused before",
+    "panel, n, width, threshold = shape.panel, shape.layers[l, SIZE], 1, rules.threshold": "no panel has fewer units",
+    "None if self.weights is not None else self.weights[rows],": (
+        "`validation_fraction` takes rows of examples: `test_callbacks.py` notices, which belongs to another module"
+    ),
+    "output = architecture.neurons.get((len(architecture.sizes), -1), architecture.activations[-1])": (
+        "`test_one_output_neuron_of_its_own_decides_what_its_labels_are` notices: it came later"
+    ),
+    "k, cell = words[ -1]": "a line with two words is in `test_tables.py` since",
+    "length = member.file_size % stream.tell()": "`test_npz_that_is_longer_than_its_header` notices: it came later",
 }
 
 
