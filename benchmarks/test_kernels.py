@@ -4,6 +4,7 @@ Both write the same result, which is compared before either is timed. A call fro
 microsecond, which it does not pay inside a compiled run.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -15,6 +16,9 @@ from fastbp.activations import ACTIVATIONS
 
 DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 M, N_IN, DENSITY = 10, 784, 0.19
+
+
+_call = functools.cache(kernels.from_python)
 
 
 class Case(NamedTuple):
@@ -57,13 +61,13 @@ def product_forward(dtype: np.dtype) -> Case:
     """Z = b + A W for dense rows, one panel of outputs."""
     p = _panel(dtype)
     A, W, b, Z = _normal(dtype, M, N_IN), _normal(dtype, N_IN, p), _normal(dtype, p), np.zeros((M, p), dtype)
-    a, w, z = _panelled(A), W.reshape(-1), Z.reshape(-1)
+    a, w, z, forward = _panelled(A), W.reshape(-1), Z.reshape(-1), _call(kernels.forward_panel)
 
     def twin() -> None:
         np.matmul(A, W, out=Z)
         np.add(Z, b, out=Z)
 
-    return Case(lambda: kernels.forward_panel(z, 0, a, 0, p * M, w, 0, b, 0, M, 2, N_IN), twin, lambda: Z)
+    return Case(lambda: forward(z, 0, a, 0, p * M, w, 0, b, 0, M, 2, N_IN), twin, lambda: Z)
 
 
 def product_update(dtype: np.dtype) -> Case:
@@ -71,13 +75,13 @@ def product_update(dtype: np.dtype) -> Case:
     p = _panel(dtype)
     A, D, W = _normal(dtype, M, N_IN), 1e-8 * _normal(dtype, M, p), _normal(dtype, N_IN, p)
     one, nabla = dtype.type(1), np.empty_like(W)
-    a, d, w = _panelled(A), D.reshape(-1), W.reshape(-1)
+    a, d, w, update = _panelled(A), D.reshape(-1), W.reshape(-1), _call(kernels.update_panel)
 
     def twin() -> None:
         np.matmul(A.T, D, out=nabla)
         np.add(W, nabla, out=W)
 
-    return Case(lambda: kernels.update_panel(w, 0, a, 0, p * M, d, 0, one, N_IN, 2, M), twin, lambda: W)
+    return Case(lambda: update(w, 0, a, 0, p * M, d, 0, one, N_IN, 2, M), twin, lambda: W)
 
 
 def rows_forward(dtype: np.dtype) -> Case:
@@ -85,15 +89,14 @@ def rows_forward(dtype: np.dtype) -> Case:
     p, (X, data) = _panel(dtype), _compressed(dtype, M)
     W, b, Z = _normal(dtype, N_IN, p), _normal(dtype, p), np.zeros((M, p), dtype)
     w, z, rows, one = W.reshape(-1), Z.reshape(-1), np.arange(M), dtype.type(1)
+    gather = _call(kernels.gather_panel)
 
     def twin() -> None:
         np.matmul(X, W, out=Z)
         np.add(Z, b, out=Z)
 
     return Case(
-        lambda: kernels.gather_panel(
-            z, 0, w, 0, data.begins, data.ends, data.indices, data.values, rows, 0, M, 2, one, b, 0
-        ),
+        lambda: gather(z, 0, w, 0, data.begins, data.ends, data.indices, data.values, rows, 0, M, 2, one, b, 0),
         twin,
         lambda: Z,
     )
@@ -104,13 +107,14 @@ def rows_update(dtype: np.dtype) -> Case:
     p, (X, data) = _panel(dtype), _compressed(dtype, M)
     W, D = _normal(dtype, N_IN, p), 1e-8 * _normal(dtype, M, p)
     w, d, rows, one, nabla = W.reshape(-1), D.reshape(-1), np.arange(M), dtype.type(1), np.empty_like(W)
+    scatter = _call(kernels.scatter_panel)
 
     def twin() -> None:
         np.matmul(X.T, D, out=nabla)
         np.add(W, nabla, out=W)
 
     return Case(
-        lambda: kernels.scatter_panel(w, 0, d, 0, data.begins, data.ends, data.indices, data.values, rows, 2, one),
+        lambda: scatter(w, 0, d, 0, data.begins, data.ends, data.indices, data.values, rows, M, 2, one),
         twin,
         lambda: W,
     )
@@ -120,12 +124,13 @@ def decay(dtype: np.dtype) -> Case:
     """y = keep y + factor x."""
     size = N_IN * _panel(dtype)
     y, x, keep, factor = _normal(dtype, size), _normal(dtype, size), dtype.type(0.5), dtype.type(-0.25)
+    combine = _call(kernels.combine)
 
     def twin() -> None:
         np.multiply(y, keep, out=y)
         np.add(y, factor * x, out=y)
 
-    return Case(lambda: kernels.combine(y, 0, keep, x, 0, factor, y.size), twin, lambda: y)
+    return Case(lambda: combine(y, 0, keep, x, 0, factor, y.size), twin, lambda: y)
 
 
 def _activation(name: str) -> Callable[[np.dtype], Case]:

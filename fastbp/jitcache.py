@@ -14,7 +14,7 @@ import warnings
 from typing import Any
 
 from llvmlite.binding import ffi
-from numba.core.caching import FunctionCache
+from numba.core.caching import FunctionCache, NullCache
 
 
 class ForgivingCache(FunctionCache):
@@ -55,12 +55,28 @@ def use(dispatcher: Any) -> Any:
     return dispatcher
 
 
+class NotKept(NullCache):
+    """In the place of a cache, for what is kept as a part of something else; Ctrl-C is heard here too."""
+
+    def load_overload(self, sig: Any, target_context: Any) -> None:
+        _listen(self)
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        _raise_lost_interrupt(self)
+
+
+def keep_nothing(dispatcher: Any) -> Any:
+    """Have what is compiled here not written to disk."""
+    dispatcher._cache = NotKept()
+    return dispatcher
+
+
 _compiling: set[int] = set()  # caches of functions that are being compiled, one within another
 _lost_interrupt = False
 _usual_hook: Any = None  # of exceptions that cannot get out, while we listen to them
 
 
-def _listen(cache: ForgivingCache) -> None:
+def _listen(cache: object) -> None:
     """Take note of an interrupt that gets lost while this function is compiled. Only the main thread gets signals."""
     global _usual_hook
     if threading.current_thread() is not threading.main_thread():
@@ -78,7 +94,7 @@ def _notice(lost: Any) -> None:
         _usual_hook(lost)
 
 
-def _raise_lost_interrupt(cache: ForgivingCache) -> None:
+def _raise_lost_interrupt(cache: object) -> None:
     """When a function is compiled: KeyboardInterrupt if one came meanwhile and was lost."""
     global _lost_interrupt, _usual_hook
     if threading.current_thread() is not threading.main_thread():

@@ -24,6 +24,7 @@ alone adds up the same two halves.
 Layers count from 0 here (0 is the input). `shape.layers` is a table of integers: row l, columns SIZE, PADDED, ….
 """
 
+import inspect
 import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -60,26 +61,51 @@ _AS_WRITTEN = {"nsz"}
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile a kernel: cached on disk, free of the GIL, IEEE division, contractions and reassociation allowed."""
-    return _compile(function, _FAST)
+    """Compile a function that Python calls: cached on disk, free of the GIL, IEEE division, any order of additions."""
+    return _compile(function, _FAST, called=True)
 
 
 def compiled_exact(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile a formula as it stands: `compiled` without reassociation."""
-    return _compile(function, _EXACT)
+    """Compile a formula that Python calls as it stands: `compiled` without reassociation."""
+    return _compile(function, _EXACT, called=True)
 
 
-def compiled_as_written(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile a formula as it stands, without fused multiply-adds."""
-    return _compile(function, _AS_WRITTEN)
+def inner(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a part of what is `compiled`: alone, it is not kept on disk, and has no way in from Python.
+
+    To unpack Python's arguments took more code than most parts themselves; see `from_python`.
+    """
+    return _compile(function, _FAST, called=False)
 
 
-def _compile(function: Callable[..., Any], fastmath: set[str]) -> Callable[..., Any]:
+def inner_exact(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a part as it stands: `inner` without reassociation."""
+    return _compile(function, _EXACT, called=False)
+
+
+def inner_as_written(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a part as it stands, without fused multiply-adds."""
+    return _compile(function, _AS_WRITTEN, called=False)
+
+
+def _compile(function: Callable[..., Any], fastmath: set[str], called: bool) -> Callable[..., Any]:
     if DISABLE_JIT:
         return function
     # Without the counting of references (_nrt): kernels own no memory, and counting took a fifth of the time of S1.
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": fastmath, "_nrt": False}
-    return jitcache.use(njit(**options)(function))
+    dispatcher = njit(**options, no_cfunc_wrapper=True, no_cpython_wrapper=not called)(function)
+    return jitcache.use(dispatcher) if called else jitcache.keep_nothing(dispatcher)
+
+
+def from_python(kernel: Callable[..., Any]) -> Callable[..., Any]:
+    """A part, or a function of vector code, as a function that Python can call: for tests and benchmarks."""
+    if DISABLE_JIT:
+        return kernel
+
+    def call(*arguments):
+        return kernel(*arguments)
+
+    return njit(nogil=True, error_model="numpy", fastmath=_FAST, _nrt=False)(call)
 
 
 def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -88,12 +114,55 @@ def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def vector_code(plain: Callable[..., Any]) -> Callable[..., Any]:
-    """Make an instruction of emitted vector code; its plain twin takes its place when the JIT is off."""
+    """Make a function of emitted code: the decorated emit(e, *arguments) writes its body.
+
+    An array arrives there as the pointer to its first number, a whole number as 64 bits, any other number as one of the
+    first array's type. LLVM compiles the body once and never inlines it, for each copy would be optimised anew. With
+    the JIT off the plain twin, of the same arguments, takes its place.
+    """
 
     def choose(emit: Callable[..., Any]) -> Any:
-        return plain if DISABLE_JIT else intrinsic(emit)
+        return plain if DISABLE_JIT else intrinsic(_typed(emit, inspect.signature(plain)))
 
     return choose
+
+
+def _typed(emit: Callable[..., Any], signature: inspect.Signature) -> Callable[..., Any]:
+    """What Numba asks of an intrinsic: the types of its arguments, and what writes a call of it."""
+
+    def typed(typingctx: Any, *given: Any) -> tuple[Any, Callable[..., Any]]:
+        number = given[0].dtype
+
+        def kind(t: Any) -> Any:
+            return t if isinstance(t, types.Array) else types.intp if isinstance(t, types.Integer) else number
+
+        kinds = [kind(t) for t in given]
+        name = ".".join(["fastbp", emit.__name__, *(str(t.dtype) for t in kinds if isinstance(t, types.Array))])
+
+        def call(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            values = [
+                context.make_array(t)(context, builder, x).data if isinstance(t, types.Array) else x
+                for t, x in zip(kinds, arguments, strict=True)
+            ]
+            function = builder.module.globals.get(name)
+            if function is None:
+                kind = ir.FunctionType(ir.VoidType(), [x.type for x in values])
+                function = ir.Function(builder.module, kind, name)
+                function.linkage = "linkonce_odr"  # whoever calls it brings it along; one of them stays
+                function.attributes.add("noinline")
+                body = ir.IRBuilder(function.append_basic_block())
+                emit(_Emitter(body, number), *function.args)
+                body.ret_void()
+            builder.call(function, values)
+            return context.get_dummy_value()
+
+        return types.void(*kinds), call
+
+    first = inspect.Parameter("typingctx", inspect.Parameter.POSITIONAL_ONLY)
+    parameters = [first, *signature.parameters.values()]
+    typed.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    typed.__name__ = emit.__name__
+    return typed
 
 
 # The columns of `Shape.layers`: one row a layer, the input first.
@@ -174,8 +243,8 @@ class Data(NamedTuple):
 class _Emitter:
     """Emits vector code for one element type: loads, stores, broadcasts, fused multiply-adds, counted loops."""
 
-    def __init__(self, context: Any, builder: Any, dtype: Any) -> None:
-        self.context, self.builder = context, builder
+    def __init__(self, builder: Any, dtype: Any) -> None:
+        self.builder = builder
         self.size = dtype.bitwidth // 8
         self.lanes = VECTOR_BYTES // self.size
         self.panel = 2 * self.lanes
@@ -186,10 +255,6 @@ class _Emitter:
             ir.FunctionType(self.vector, [self.vector] * 3),
             f"llvm.fmuladd.v{self.lanes}f{8 * self.size}",
         )
-
-    def pointer(self, array_type: Any, array: Any, offset: Any = None) -> Any:
-        data = self.context.make_array(array_type)(self.context, self.builder, array).data
-        return data if offset is None else self.builder.gep(data, [offset])
 
     def at(self, pointer: Any, index: Any) -> Any:
         return self.builder.gep(pointer, [self.integer(index) if isinstance(index, int) else index])
@@ -228,17 +293,45 @@ class _Emitter:
             for vector, total in zip(vectors, totals, strict=True):
                 self.builder.store(self.muladd(factor, vector, self.builder.load(total)), total)
 
-    def compressed(self, kinds: Any, arrays: Any) -> "_EmitterOfRows":
-        return _EmitterOfRows(self, *(self.pointer(kind, array) for kind, array in zip(kinds, arrays, strict=True)))
-
     def broadcast(self, scalar: Any) -> Any:
-        undefined = ir.Constant(self.vector, ir.Undefined)
+        undefined = ir.Constant(ir.VectorType(scalar.type, self.lanes), ir.Undefined)
         first = self.builder.insert_element(undefined, scalar, ir.Constant(ir.IntType(32), 0))
         mask = ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), [0] * self.lanes)
         return self.builder.shuffle_vector(first, undefined, mask)
 
+    def lanes_that_are(self, relation: str, limit: Any) -> Any:
+        """A mask of the lanes whose number, 0, 1, …, is < or == limit."""
+        i32 = ir.IntType(32)
+        numbers = ir.Constant(ir.VectorType(i32, self.lanes), list(range(self.lanes)))
+        return self.builder.icmp_signed(relation, numbers, self.broadcast(self.builder.trunc(limit, i32)))
+
+    def load_some(self, pointer: Any, mask: Any) -> Any:
+        """A vector of which only these lanes are read; the others are zero."""
+        pointer, zero = self.builder.bitcast(pointer, self.vector.as_pointer()), ir.Constant(self.vector, None)
+        align = ir.Constant(ir.IntType(32), self.size)
+        kind = ir.FunctionType(self.vector, [pointer.type, align.type, mask.type, self.vector])
+        name = f"llvm.masked.load.v{self.lanes}f{8 * self.size}.p0"
+        load = cgutils.get_or_insert_function(self.builder.module, kind, name)
+        return self.builder.call(load, [pointer, align, mask, zero])
+
+    def is_true(self, number: Any) -> Any:
+        return self.builder.icmp_signed("!=", number, self.integer(0))
+
     def muladd(self, x: Any, y: Any, z: Any) -> Any:
         return self.builder.call(self.muladd_function, [x, y, z])
+
+    def prefetch(self, x: Any, size: int, first: Any, last: Any) -> None:
+        """Ask for numbers first … last - 1 to be brought to the first-level cache; reads nothing, and cannot fail."""
+        byte, i32 = ir.IntType(8).as_pointer(), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [byte, i32, i32, i32])
+        ask = cgutils.get_or_insert_function(self.builder.module, kind, "llvm.prefetch.p0")
+        x = self.at(x, first)
+
+        def line(i: Any, width: int) -> None:
+            self.builder.call(ask, [self.builder.bitcast(self.at(x, i), byte), i32(0), i32(3), i32(1)])
+
+        # one request a cache line of 64 bytes; a last line that is not full comes by the hardware's own foresight
+        self.blocks(self.builder.sub(last, first), (64 // size,), line)
 
     def variable(self, value: Any) -> Any:
         """A local that LLVM keeps in a register."""
@@ -323,34 +416,29 @@ def _plain_forward_panel(
 
 
 @vector_code(_plain_forward_panel)
-def _vector_forward_panel(typingctx, c, c_at, a, a_at, a_jump, b, b_at, start, start_at, rows, vectors, steps):
-    i = types.intp
-    signature = types.void(c, i, a, i, i, b, i, start, i, i, i, i)
+def forward_panel(e, c, c_at, a, a_at, a_jump, b, b_at, start, start_at, rows, vectors, steps):
+    """C ← start + A B for one panel: C (rows, panel), A (rows, steps) in panels a_jump apart, B (steps, panel).
 
-    def codegen(context, builder, signature, args):
-        c, c_at, a, a_at, a_jump, b, b_at, start, start_at, rows, vectors, steps = args
-        e = _Emitter(context, builder, signature.args[0].dtype)
-        c, a = e.pointer(signature.args[0], c, c_at), e.pointer(signature.args[2], a, a_at)
-        b, start = e.pointer(signature.args[5], b, b_at), e.pointer(signature.args[7], start, start_at)
-        jumps = builder.sdiv(e.plus(steps, e.panel - 1), e.integer(e.panel))
+    Of the panel's two vectors only so many are computed. `start` is one row, added to all.
+    """
+    c, a = e.at(c, c_at), e.at(a, a_at)
+    b, start = e.at(b, b_at), e.at(start, start_at)
+    jumps = e.builder.sdiv(e.plus(steps, e.panel - 1), e.integer(e.panel))
 
-        def tile(i: Any, height: int, width: int) -> None:
-            c_i, a_i = e.at(c, e.times(i, e.panel)), e.at(a, e.times(i, e.panel))
-            sums = [[e.variable(e.load(e.at(start, v * e.lanes))) for v in range(width)] for _ in range(height)]
-            with e.loop(e.integer(0), jumps) as jump:
-                done = e.times(jump, e.panel)
-                rest, a_jumped = builder.sub(steps, done), e.at(a_i, e.times(jump, a_jump))
-                count = builder.select(builder.icmp_signed("<", rest, e.integer(e.panel)), rest, e.integer(e.panel))
-                b_jumped = e.at(b, e.times(done, e.panel))
-                with e.loop(e.integer(0), count) as t:
-                    b_t, a_t = e.at(b_jumped, e.times(t, e.panel)), e.at(a_jumped, t)
-                    e.add_outer(sums, a_t, e.panel, b_t)
-            e.store_rows(sums, c_i)
+    def tile(i: Any, height: int, width: int) -> None:
+        c_i, a_i = e.at(c, e.times(i, e.panel)), e.at(a, e.times(i, e.panel))
+        sums = [[e.variable(e.load(e.at(start, v * e.lanes))) for v in range(width)] for _ in range(height)]
+        with e.loop(e.integer(0), jumps) as jump:
+            done = e.times(jump, e.panel)
+            rest, a_jumped = e.builder.sub(steps, done), e.at(a_i, e.times(jump, a_jump))
+            count = e.builder.select(e.builder.icmp_signed("<", rest, e.integer(e.panel)), rest, e.integer(e.panel))
+            b_jumped = e.at(b, e.times(done, e.panel))
+            with e.loop(e.integer(0), count) as t:
+                b_t, a_t = e.at(b_jumped, e.times(t, e.panel)), e.at(a_jumped, t)
+                e.add_outer(sums, a_t, e.panel, b_t)
+        e.store_rows(sums, c_i)
 
-        e.one_or_two(vectors, lambda width: _tiles(e, rows, lambda i, height: tile(i, height, width)))
-        return context.get_dummy_value()
-
-    return signature, codegen
+    e.one_or_two(vectors, lambda width: _tiles(e, rows, lambda i, height: tile(i, height, width)))
 
 
 def _plain_update_panel(
@@ -367,46 +455,38 @@ def _plain_update_panel(
 
 
 @vector_code(_plain_update_panel)
-def _vector_update_panel(typingctx, c, c_at, a, a_at, a_jump, b, b_at, keep, rows, vectors, steps):
-    i = types.intp
-    signature = types.void(c, i, a, i, i, b, i, c.dtype, i, i, i)
+def update_panel(e, c, c_at, a, a_at, a_jump, b, b_at, keep, rows, vectors, steps):
+    """C ← keep C + Aᵀ B for one panel: C (rows, panel), A (steps, rows) in panels a_jump apart, B (steps, panel)."""
+    c, a = e.at(c, c_at), e.at(a, a_at)
+    b = e.at(b, b_at)
+    zero = ir.Constant(e.vector, None)
+    forget, keep = e.builder.fcmp_ordered("==", keep, ir.Constant(keep.type, 0.0)), e.broadcast(keep)
+    jumps = e.builder.sdiv(e.plus(rows, e.panel - 1), e.integer(e.panel))
 
-    def codegen(context, builder, signature, args):
-        c, c_at, a, a_at, a_jump, b, b_at, keep, rows, vectors, steps = args
-        e = _Emitter(context, builder, signature.args[0].dtype)
-        c, a = e.pointer(signature.args[0], c, c_at), e.pointer(signature.args[2], a, a_at)
-        b = e.pointer(signature.args[5], b, b_at)
-        zero = ir.Constant(e.vector, None)
-        forget, keep = builder.fcmp_ordered("==", keep, ir.Constant(keep.type, 0.0)), e.broadcast(keep)
-        jumps = builder.sdiv(e.plus(rows, e.panel - 1), e.integer(e.panel))
+    def tile(c_k: Any, a_k: Any, height: int, width: int) -> None:
+        sums = []
+        for r in range(height):
+            kept = [e.builder.fmul(keep, e.load(e.at(c_k, r * e.panel + v * e.lanes))) for v in range(width)]
+            # not 0 times what stands there, which may be NaN
+            sums.append([e.variable(e.builder.select(forget, zero, vector)) for vector in kept])
+        with e.loop(e.integer(0), steps) as t:
+            at = e.times(t, e.panel)
+            e.add_outer(sums, e.at(a_k, at), 1, e.at(b, at))
+        e.store_rows(sums, c_k)
 
-        def tile(c_k: Any, a_k: Any, height: int, width: int) -> None:
-            sums = []
-            for r in range(height):
-                kept = [builder.fmul(keep, e.load(e.at(c_k, r * e.panel + v * e.lanes))) for v in range(width)]
-                # not 0 times what stands there, which may be NaN
-                sums.append([e.variable(builder.select(forget, zero, vector)) for vector in kept])
-            with e.loop(e.integer(0), steps) as t:
-                at = e.times(t, e.panel)
-                e.add_outer(sums, e.at(a_k, at), 1, e.at(b, at))
-            e.store_rows(sums, c_k)
+    def panels(width: int) -> None:
+        with e.loop(e.integer(0), jumps) as jump:
+            done = e.times(jump, e.panel)
+            rest, a_jumped = e.builder.sub(rows, done), e.at(a, e.times(jump, a_jump))
+            count = e.builder.select(e.builder.icmp_signed("<", rest, e.integer(e.panel)), rest, e.integer(e.panel))
+            c_jumped = e.at(c, e.times(done, e.panel))
 
-        def panels(width: int) -> None:
-            with e.loop(e.integer(0), jumps) as jump:
-                done = e.times(jump, e.panel)
-                rest, a_jumped = builder.sub(rows, done), e.at(a, e.times(jump, a_jump))
-                count = builder.select(builder.icmp_signed("<", rest, e.integer(e.panel)), rest, e.integer(e.panel))
-                c_jumped = e.at(c, e.times(done, e.panel))
+            def one(k: Any, height: int) -> None:
+                tile(e.at(c_jumped, e.times(k, e.panel)), e.at(a_jumped, k), height, width)
 
-                def one(k: Any, height: int) -> None:
-                    tile(e.at(c_jumped, e.times(k, e.panel)), e.at(a_jumped, k), height, width)
+            _tiles(e, count, one)
 
-                _tiles(e, count, one)
-
-        e.one_or_two(vectors, panels)
-        return context.get_dummy_value()
-
-    return signature, codegen
+    e.one_or_two(vectors, panels)
 
 
 def _plain_gather_panel(
@@ -425,51 +505,41 @@ def _plain_gather_panel(
 
 
 @vector_code(_plain_gather_panel)
-def _vector_gather_panel(
-    typingctx, z, z_at, w, w_at, begins, ends, indices, values, rows, first, last, vectors, scale, bias, bias_at
-):
-    i = types.intp
-    signature = types.void(z, i, w, i, begins, ends, indices, values, rows, i, i, i, z.dtype, bias, i)
+def gather_panel(e, z, z_at, w, w_at, begins, ends, indices, values, rows, first, last, vectors, scale, bias, bias_at):
+    """Z ← scale X W + b for one panel and the compressed rows first … last - 1 of the mini-batch."""
+    z, w = e.at(z, z_at), e.at(w, w_at)
+    compressed = _EmitterOfRows(e, begins, ends, indices, values, rows)
+    bias, scale = e.at(bias, bias_at), e.broadcast(scale)
 
-    def codegen(context, builder, signature, args):
-        z, z_at, w, w_at, begins, ends, indices, values, rows, first, last, vectors, scale, bias, bias_at = args
-        e = _Emitter(context, builder, signature.args[0].dtype)
-        z, w = e.pointer(signature.args[0], z, z_at), e.pointer(signature.args[2], w, w_at)
-        compressed = e.compressed(signature.args[4:9], (begins, ends, indices, values, rows))
-        bias, scale = e.pointer(signature.args[13], bias, bias_at), e.broadcast(scale)
+    def panel(width: int) -> None:
+        with e.loop(first, last) as i:
+            # four sums for each vector: a single one would wait for its last addition, four cycles, every time
+            sums = [[e.variable(ir.Constant(e.vector, None)) for _ in range(width)] for _ in range(4)]
 
-        def panel(width: int) -> None:
-            with e.loop(first, last) as i:
-                # four sums for each vector: a single one would wait for its last addition, four cycles, every time
-                sums = [[e.variable(ir.Constant(e.vector, None)) for _ in range(width)] for _ in range(4)]
-
-                def entry(t: Any, which: int) -> None:
-                    k, x_k = compressed.entry(t)
-                    w_k = e.at(w, e.times(k, e.panel))
-                    for v in range(width):
-                        total = sums[which][v]
-                        builder.store(e.muladd(x_k, e.load(e.at(w_k, v * e.lanes)), builder.load(total)), total)
-
-                compressed.for_row(i, entry)
+            def entry(t: Any, which: int) -> None:
+                k, x_k = compressed.entry(t)
+                w_k = e.at(w, e.times(k, e.panel))
                 for v in range(width):
-                    a, b, c, d = (builder.load(four[v]) for four in sums)
-                    total = builder.fadd(builder.fadd(a, b), builder.fadd(c, d))
-                    at = e.plus(e.times(i, e.panel), v * e.lanes)
-                    e.store(e.muladd(scale, total, e.load(e.at(bias, v * e.lanes))), e.at(z, at))
+                    total = sums[which][v]
+                    e.builder.store(e.muladd(x_k, e.load(e.at(w_k, v * e.lanes)), e.builder.load(total)), total)
 
-        e.one_or_two(vectors, panel)
-        return context.get_dummy_value()
+            compressed.for_row(i, entry)
+            for v in range(width):
+                a, b, c, d = (e.builder.load(four[v]) for four in sums)
+                total = e.builder.fadd(e.builder.fadd(a, b), e.builder.fadd(c, d))
+                at = e.plus(e.times(i, e.panel), v * e.lanes)
+                e.store(e.muladd(scale, total, e.load(e.at(bias, v * e.lanes))), e.at(z, at))
 
-    return signature, codegen
+    e.one_or_two(vectors, panel)
 
 
 def _plain_scatter_panel(
     w: np.ndarray, w_at: int, d: np.ndarray, d_at: int, begins: np.ndarray, ends: np.ndarray, indices: np.ndarray,
-    values: np.ndarray, rows: np.ndarray, vectors: int, factor: Any,
+    values: np.ndarray, rows: np.ndarray, m: int, vectors: int, factor: Any,
 ) -> None:  # fmt: skip
     n = VECTOR_BYTES // w.itemsize
     panel, used = 2 * n, vectors * n
-    for i in range(rows.size):
+    for i in range(m):
         row = factor * d[d_at + i * panel : d_at + i * panel + used]
         for t in range(begins[rows[i]], ends[rows[i]]):
             at = w_at + int(indices[t]) * panel
@@ -477,36 +547,27 @@ def _plain_scatter_panel(
 
 
 @vector_code(_plain_scatter_panel)
-def _vector_scatter_panel(typingctx, w, w_at, d, d_at, begins, ends, indices, values, rows, vectors, factor):
-    i = types.intp
-    signature = types.void(w, i, d, i, begins, ends, indices, values, rows, i, w.dtype)
+def scatter_panel(e, w, w_at, d, d_at, begins, ends, indices, values, rows, m, vectors, factor):
+    """W ← W + factor Xᵀ Δ for one panel and the compressed rows X of the mini-batch."""
+    w, d = e.at(w, w_at), e.at(d, d_at)
+    compressed = _EmitterOfRows(e, begins, ends, indices, values, rows)
+    factor = e.broadcast(factor)
 
-    def codegen(context, builder, signature, args):
-        w, w_at, d, d_at, begins, ends, indices, values, rows, vectors, factor = args
-        e = _Emitter(context, builder, signature.args[0].dtype)
-        w, d = e.pointer(signature.args[0], w, w_at), e.pointer(signature.args[2], d, d_at)
-        m = context.make_array(signature.args[8])(context, builder, rows).nitems
-        compressed = e.compressed(signature.args[4:9], (begins, ends, indices, values, rows))
-        factor = e.broadcast(factor)
+    def panel(width: int) -> None:
+        with e.loop(e.integer(0), m) as i:
+            d_i = e.at(d, e.times(i, e.panel))
+            row = [e.builder.fmul(factor, e.load(e.at(d_i, v * e.lanes))) for v in range(width)]
 
-        def panel(width: int) -> None:
-            with e.loop(e.integer(0), m) as i:
-                d_i = e.at(d, e.times(i, e.panel))
-                row = [builder.fmul(factor, e.load(e.at(d_i, v * e.lanes))) for v in range(width)]
+            def entry(t: Any, which: int) -> None:
+                k, x_k = compressed.entry(t)
+                w_k = e.at(w, e.times(k, e.panel))
+                for v in range(width):
+                    w_kv = e.at(w_k, v * e.lanes)
+                    e.store(e.muladd(x_k, row[v], e.load(w_kv)), w_kv)
 
-                def entry(t: Any, which: int) -> None:
-                    k, x_k = compressed.entry(t)
-                    w_k = e.at(w, e.times(k, e.panel))
-                    for v in range(width):
-                        w_kv = e.at(w_k, v * e.lanes)
-                        e.store(e.muladd(x_k, row[v], e.load(w_kv)), w_kv)
+            compressed.for_row(i, entry)
 
-                compressed.for_row(i, entry)
-
-        e.one_or_two(vectors, panel)
-        return context.get_dummy_value()
-
-    return signature, codegen
+    e.one_or_two(vectors, panel)
 
 
 def _plain_turn_panel(
@@ -521,41 +582,32 @@ def _plain_turn_panel(
 
 
 @vector_code(_plain_turn_panel)
-def _vector_turn_panel(typingctx, turned, turned_at, w, w_at, w_jump, zeros, zeros_at, rows, columns):
-    i = types.intp
-    signature = types.void(turned, i, w, i, i, zeros, i, i, i)
+def turn_panel(e, turned, turned_at, w, w_at, w_jump, zeros, zeros_at, rows, columns):
+    turned, w = e.at(turned, turned_at), e.at(w, w_at)
+    zeros = e.at(zeros, zeros_at)
+    strips = e.builder.sdiv(e.plus(columns, e.lanes - 1), e.integer(e.lanes))
 
-    def codegen(context, builder, signature, args):
-        turned, turned_at, w, w_at, w_jump, zeros, zeros_at, rows, columns = args
-        e = _Emitter(context, builder, signature.args[0].dtype)
-        turned, w = e.pointer(signature.args[0], turned, turned_at), e.pointer(signature.args[2], w, w_at)
-        zeros = e.pointer(signature.args[5], zeros, zeros_at)
-        strips = builder.sdiv(e.plus(columns, e.lanes - 1), e.integer(e.lanes))
+    def pick(x: Any, y: Any, lanes: list[int]) -> Any:
+        return e.builder.shuffle_vector(x, y, ir.Constant(ir.VectorType(ir.IntType(32), e.lanes), lanes))
 
-        def pick(x: Any, y: Any, lanes: list[int]) -> Any:
-            return builder.shuffle_vector(x, y, ir.Constant(ir.VectorType(ir.IntType(32), e.lanes), lanes))
-
-        with e.loop(e.integer(0), strips) as strip:
-            j = e.times(strip, e.lanes)
-            w_j = e.at(
-                e.at(w, e.times(builder.sdiv(j, e.integer(e.panel)), w_jump)), builder.srem(j, e.integer(e.panel))
-            )
-            for first in (0, e.lanes):
-                block = []
-                for k in range(first, first + e.lanes):
-                    there = builder.icmp_signed("<", e.integer(k), rows)
-                    block.append(e.load(builder.select(there, e.at(w_j, k * e.panel), zeros)))
-                # swap the off-diagonal halves of blocks of 2 x 2, then 4 x 4, … numbers
-                for half in (2**power for power in range(e.lanes.bit_length() - 1)):
-                    for k in (k for k in range(e.lanes) if not k & half):
-                        x, y, lanes = block[k], block[k + half], range(e.lanes)
-                        block[k] = pick(x, y, [t if not t & half else e.lanes + t - half for t in lanes])
-                        block[k + half] = pick(x, y, [t + half if not t & half else e.lanes + t for t in lanes])
-                for k, row in enumerate(block):
-                    e.store(row, e.at(turned, e.plus(e.times(e.plus(j, k), e.panel), first)))
-        return context.get_dummy_value()
-
-    return signature, codegen
+    with e.loop(e.integer(0), strips) as strip:
+        j = e.times(strip, e.lanes)
+        w_j = e.at(
+            e.at(w, e.times(e.builder.sdiv(j, e.integer(e.panel)), w_jump)), e.builder.srem(j, e.integer(e.panel))
+        )
+        for first in (0, e.lanes):
+            block = []
+            for k in range(first, first + e.lanes):
+                there = e.builder.icmp_signed("<", e.integer(k), rows)
+                block.append(e.load(e.builder.select(there, e.at(w_j, k * e.panel), zeros)))
+            # swap the off-diagonal halves of blocks of 2 x 2, then 4 x 4, … numbers
+            for half in (2**power for power in range(e.lanes.bit_length() - 1)):
+                for k in (k for k in range(e.lanes) if not k & half):
+                    x, y, lanes = block[k], block[k + half], range(e.lanes)
+                    block[k] = pick(x, y, [t if not t & half else e.lanes + t - half for t in lanes])
+                    block[k + half] = pick(x, y, [t + half if not t & half else e.lanes + t for t in lanes])
+            for k, row in enumerate(block):
+                e.store(row, e.at(turned, e.plus(e.times(e.plus(j, k), e.panel), first)))
 
 
 def _plain_sum_rows(y: np.ndarray, y_at: int, keep: Any, d: np.ndarray, d_at: int, rows: int, vectors: int) -> None:
@@ -567,24 +619,17 @@ def _plain_sum_rows(y: np.ndarray, y_at: int, keep: Any, d: np.ndarray, d_at: in
 
 
 @vector_code(_plain_sum_rows)
-def _vector_sum_rows(typingctx, y, y_at, keep, d, d_at, rows, vectors):
-    signature = types.void(y, types.intp, y.dtype, d, types.intp, types.intp, types.intp)
-
-    def codegen(context, builder, signature, args):
-        y, y_at, keep, d, d_at, rows, vectors = args
-        e = _Emitter(context, builder, signature.args[0].dtype)
-        y, d = e.pointer(signature.args[0], y, y_at), e.pointer(signature.args[3], d, d_at)
-        zero = ir.Constant(e.vector, None)
-        forget, keep = builder.fcmp_ordered("==", keep, ir.Constant(keep.type, 0.0)), e.broadcast(keep)
-        with e.loop(e.integer(0), vectors) as v:
-            y_v, d_v = e.at(y, e.times(v, e.lanes)), e.at(d, e.times(v, e.lanes))
-            total = e.variable(builder.select(forget, zero, builder.fmul(keep, e.load(y_v))))
-            with e.loop(e.integer(0), rows) as i:
-                builder.store(builder.fadd(builder.load(total), e.load(e.at(d_v, e.times(i, e.panel)))), total)
-            e.store(builder.load(total), y_v)
-        return context.get_dummy_value()
-
-    return signature, codegen
+def sum_rows(e, y, y_at, keep, d, d_at, rows, vectors):
+    """y ← keep y + the sum of so many rows of one panel."""
+    y, d = e.at(y, y_at), e.at(d, d_at)
+    zero = ir.Constant(e.vector, None)
+    forget, keep = e.builder.fcmp_ordered("==", keep, ir.Constant(keep.type, 0.0)), e.broadcast(keep)
+    with e.loop(e.integer(0), vectors) as v:
+        y_v, d_v = e.at(y, e.times(v, e.lanes)), e.at(d, e.times(v, e.lanes))
+        total = e.variable(e.builder.select(forget, zero, e.builder.fmul(keep, e.load(y_v))))
+        with e.loop(e.integer(0), rows) as i:
+            e.builder.store(e.builder.fadd(e.builder.load(total), e.load(e.at(d_v, e.times(i, e.panel)))), total)
+        e.store(e.builder.load(total), y_v)
 
 
 def _plain_add_halves(
@@ -597,24 +642,16 @@ def _plain_add_halves(
 
 
 @vector_code(_plain_add_halves)
-def _vector_add_halves(typingctx, z, z_at, halves, x_at, y_at, bias, bias_at, rows):
-    i = types.intp
-    signature = types.void(z, i, halves, i, i, bias, i, i)
-
-    def codegen(context, builder, signature, args):
-        z, z_at, halves, x_at, y_at, bias, bias_at, rows = args
-        e = _Emitter(context, builder, signature.args[0].dtype)
-        z, x = e.pointer(signature.args[0], z, z_at), e.pointer(signature.args[2], halves, x_at)
-        y, bias = e.pointer(signature.args[2], halves, y_at), e.pointer(signature.args[5], bias, bias_at)
-        row = [e.load(e.at(bias, v * e.lanes)) for v in range(2)]
-        with e.loop(e.integer(0), rows) as i:
-            for v, b in enumerate(row):
-                at = e.plus(e.times(i, e.panel), v * e.lanes)
-                both = builder.fadd(e.load(e.at(x, at)), e.load(e.at(y, at)))
-                e.store(builder.fadd(both, b), e.at(z, at))
-        return context.get_dummy_value()
-
-    return signature, codegen
+def add_halves(e, z, z_at, halves, x_at, y_at, bias, bias_at, rows):
+    """Z ← X + Y + b for so many rows of one panel; X and Y stand in `halves`."""
+    z, x = e.at(z, z_at), e.at(halves, x_at)
+    y, bias = e.at(halves, y_at), e.at(bias, bias_at)
+    row = [e.load(e.at(bias, v * e.lanes)) for v in range(2)]
+    with e.loop(e.integer(0), rows) as i:
+        for v, b in enumerate(row):
+            at = e.plus(e.times(i, e.panel), v * e.lanes)
+            both = e.builder.fadd(e.load(e.at(x, at)), e.load(e.at(y, at)))
+            e.store(e.builder.fadd(both, b), e.at(z, at))
 
 
 def _plain_dot_rows(
@@ -631,33 +668,25 @@ def _plain_dot_rows(
 
 
 @vector_code(_plain_dot_rows)
-def _vector_dot_rows(typingctx, c, c_at, d, d_at, d_jump, w, w_at, w_jump, rows, panels):
-    i = types.intp
-    signature = types.void(c, i, d, i, i, w, i, i, i, i)
-
-    def codegen(context, builder, signature, args):
-        c, c_at, d, d_at, d_jump, w, w_at, w_jump, rows, panels = args
-        e = _Emitter(context, builder, signature.args[0].dtype)
-        c, d = e.pointer(signature.args[0], c, c_at), e.pointer(signature.args[2], d, d_at)
-        w = e.pointer(signature.args[5], w, w_at)
-        add_up = cgutils.get_or_insert_function(
-            builder.module,
-            ir.FunctionType(e.vector.element, [e.vector.element, e.vector]),
-            f"llvm.vector.reduce.fadd.v{e.lanes}f{8 * e.size}",
-        )
-        with e.loop(e.integer(0), rows) as k:
-            sums = [e.variable(ir.Constant(e.vector, None)) for _ in range(2)]
-            with e.loop(e.integer(0), panels) as g:
-                d_g, w_g = e.at(d, e.times(g, d_jump)), e.at(w, e.plus(e.times(g, w_jump), e.times(k, e.panel)))
-                for v, total in enumerate(sums):
-                    x, y = e.load(e.at(d_g, v * e.lanes)), e.load(e.at(w_g, v * e.lanes))
-                    builder.store(e.muladd(x, y, builder.load(total)), total)
-            total = builder.fadd(builder.load(sums[0]), builder.load(sums[1]))
-            in_any_order = builder.call(add_up, [ir.Constant(e.vector.element, 0.0), total], fastmath=("reassoc",))
-            builder.store(in_any_order, e.at(c, k))
-        return context.get_dummy_value()
-
-    return signature, codegen
+def dot_rows(e, c, c_at, d, d_at, d_jump, w, w_at, w_jump, rows, panels):
+    """c ← W d: the rows of W, in panels w_jump apart, by one row d in panels d_jump apart, padding included."""
+    c, d = e.at(c, c_at), e.at(d, d_at)
+    w = e.at(w, w_at)
+    add_up = cgutils.get_or_insert_function(
+        e.builder.module,
+        ir.FunctionType(e.vector.element, [e.vector.element, e.vector]),
+        f"llvm.vector.reduce.fadd.v{e.lanes}f{8 * e.size}",
+    )
+    with e.loop(e.integer(0), rows) as k:
+        sums = [e.variable(ir.Constant(e.vector, None)) for _ in range(2)]
+        with e.loop(e.integer(0), panels) as g:
+            d_g, w_g = e.at(d, e.times(g, d_jump)), e.at(w, e.plus(e.times(g, w_jump), e.times(k, e.panel)))
+            for v, total in enumerate(sums):
+                x, y = e.load(e.at(d_g, v * e.lanes)), e.load(e.at(w_g, v * e.lanes))
+                e.builder.store(e.muladd(x, y, e.builder.load(total)), total)
+        total = e.builder.fadd(e.builder.load(sums[0]), e.builder.load(sums[1]))
+        in_any_order = e.builder.call(add_up, [ir.Constant(e.vector.element, 0.0), total], fastmath=("reassoc",))
+        e.builder.store(in_any_order, e.at(c, k))
 
 
 def _plain_spread_rows(
@@ -673,34 +702,25 @@ def _plain_spread_rows(
 
 
 @vector_code(_plain_spread_rows)
-def _vector_spread_rows(typingctx, a, a_at, a_jump, x, x_at, x_jump, n, rows, first, last):
-    i = types.intp
-    signature = types.void(a, i, i, x, i, i, i, rows, i, i)
+def spread_rows(e, a, a_at, a_jump, x, x_at, x_jump, n, rows, first, last):
+    """A ← n columns of rows first … last - 1 of a mini-batch out of X, rows x_jump apart, into panels a_jump apart."""
+    a, x = e.at(a, a_at), e.at(x, x_at)
 
-    def codegen(context, builder, signature, args):
-        a, a_at, a_jump, x, x_at, x_jump, n, rows, first, last = args
-        e = _Emitter(context, builder, signature.args[0].dtype)
-        a, x = e.pointer(signature.args[0], a, a_at), e.pointer(signature.args[3], x, x_at)
-        rows = e.pointer(signature.args[7], rows)
+    def move(source: Any, target: Any, width: int) -> None:
+        if width == 1:
+            e.builder.store(e.builder.load(source), target)
+        for v in range(width // e.lanes):
+            e.store(e.load(e.at(source, v * e.lanes)), e.at(target, v * e.lanes))
 
-        def move(source: Any, target: Any, width: int) -> None:
-            if width == 1:
-                builder.store(builder.load(source), target)
-            for v in range(width // e.lanes):
-                e.store(e.load(e.at(source, v * e.lanes)), e.at(target, v * e.lanes))
-
-        with e.loop(first, last) as i:
-            x_i = e.at(x, e.times(builder.load(e.at(rows, i)), x_jump))
-            a_i = e.at(a, e.times(i, e.panel))
-            whole = builder.sdiv(n, e.integer(e.panel))
-            with e.loop(e.integer(0), whole) as g:
-                move(e.at(x_i, e.times(g, e.panel)), e.at(a_i, e.times(g, a_jump)), e.panel)
-            x_rest, a_rest = e.at(x_i, e.times(whole, e.panel)), e.at(a_i, e.times(whole, a_jump))
-            rest = builder.srem(n, e.integer(e.panel))
-            e.blocks(rest, (e.lanes, 1), lambda at, width: move(e.at(x_rest, at), e.at(a_rest, at), width))
-        return context.get_dummy_value()
-
-    return signature, codegen
+    with e.loop(first, last) as i:
+        x_i = e.at(x, e.times(e.builder.load(e.at(rows, i)), x_jump))
+        a_i = e.at(a, e.times(i, e.panel))
+        whole = e.builder.sdiv(n, e.integer(e.panel))
+        with e.loop(e.integer(0), whole) as g:
+            move(e.at(x_i, e.times(g, e.panel)), e.at(a_i, e.times(g, a_jump)), e.panel)
+        x_rest, a_rest = e.at(x_i, e.times(whole, e.panel)), e.at(a_i, e.times(whole, a_jump))
+        rest = e.builder.srem(n, e.integer(e.panel))
+        e.blocks(rest, (e.lanes, 1), lambda at, width: move(e.at(x_rest, at), e.at(a_rest, at), width))
 
 
 class _EmitterOfRows:
@@ -733,22 +753,15 @@ def _plain_combine(y: np.ndarray, y_at: int, keep: Any, x: np.ndarray, x_at: int
 
 
 @vector_code(_plain_combine)
-def _vector_combine(typingctx, y, y_at, keep, x, x_at, factor, n):
-    signature = types.void(y, types.intp, y.dtype, x, types.intp, y.dtype, types.intp)
+def combine(e, y, y_at, keep, x, x_at, factor, n):
+    """y ← keep y + factor x over n elements, n a whole number of vectors."""
+    y, x = e.at(y, y_at), e.at(x, x_at)
+    keep, factor = e.broadcast(keep), e.broadcast(factor)
 
-    def codegen(context, builder, signature, args):
-        y, y_at, keep, x, x_at, factor, n = args
-        e = _Emitter(context, builder, signature.args[0].dtype)
-        y, x = e.pointer(signature.args[0], y, y_at), e.pointer(signature.args[3], x, x_at)
-        keep, factor = e.broadcast(keep), e.broadcast(factor)
+    def block(i: Any, width: int) -> None:
+        e.store(e.muladd(factor, e.load(e.at(x, i)), e.builder.fmul(keep, e.load(e.at(y, i)))), e.at(y, i))
 
-        def block(i: Any, width: int) -> None:
-            e.store(e.muladd(factor, e.load(e.at(x, i)), builder.fmul(keep, e.load(e.at(y, i)))), e.at(y, i))
-
-        e.blocks(n, (e.lanes,), block)
-        return context.get_dummy_value()
-
-    return signature, codegen
+    e.blocks(n, (e.lanes,), block)
 
 
 def _plain_clear(y: np.ndarray, y_at: int, n: int) -> None:
@@ -756,15 +769,10 @@ def _plain_clear(y: np.ndarray, y_at: int, n: int) -> None:
 
 
 @vector_code(_plain_clear)
-def _vector_clear(typingctx, y, y_at, n):
-    def codegen(context, builder, signature, args):
-        y, y_at, n = args
-        e = _Emitter(context, builder, signature.args[0].dtype)
-        y = e.pointer(signature.args[0], y, y_at)
-        e.blocks(n, (e.lanes,), lambda i, width: e.store(ir.Constant(e.vector, None), e.at(y, i)))
-        return context.get_dummy_value()
-
-    return types.void(y, types.intp, types.intp), codegen
+def clear(e, y, y_at, n):
+    """y ← 0 over n elements, n a whole number of vectors."""
+    y = e.at(y, y_at)
+    e.blocks(n, (e.lanes,), lambda i, width: e.store(ir.Constant(e.vector, None), e.at(y, i)))
 
 
 @intrinsic
@@ -785,39 +793,40 @@ def _bitcast(context: Any, builder: Any, signature: Any, args: Any) -> Any:
     return builder.bitcast(args[0], context.get_value_type(signature.return_type))
 
 
-def _plain_prefetch(x: np.ndarray, first: int, last: int) -> None:
+def _plain_prefetch_dense(x: np.ndarray, jump: int, first: int, last: int, rows: np.ndarray, m: int) -> None:
     pass
 
 
-@vector_code(_plain_prefetch)
-def _vector_prefetch(typingctx, x, first, last):
-    """Ask for elements first … last - 1 to be brought to the first-level cache; reads nothing, and cannot fail."""
-
-    def codegen(context, builder, signature, args):
-        x, first, last = args
-        size = signature.args[0].dtype.bitwidth // 8
-        byte, i32 = ir.IntType(8).as_pointer(), ir.IntType(32)
-        ask = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(ir.VoidType(), [byte, i32, i32, i32]), "llvm.prefetch.p0"
-        )
-        e = _Emitter(context, builder, types.float32)
-        x = e.pointer(signature.args[0], x, first)
-
-        def line(i: Any, width: int) -> None:
-            builder.call(ask, [builder.bitcast(e.at(x, i), byte), i32(0), i32(3), i32(1)])
-
-        # one request a cache line of 64 bytes; a last line that is not full comes by the hardware's own foresight
-        e.blocks(builder.sub(last, first), (64 // size,), line)
-        return context.get_dummy_value()
-
-    return types.void(x, types.intp, types.intp), codegen
+@vector_code(_plain_prefetch_dense)
+def prefetch_dense(e, x, jump, first, last, rows, m):
+    """Ask for inputs first … last - 1 of the next mini-batch: rows in random order, jump apart."""
+    with e.loop(e.integer(0), m) as i:
+        x_i = e.at(x, e.times(e.builder.load(e.at(rows, i)), jump))
+        e.prefetch(x_i, e.size, first, last)
 
 
-def _plain_compile_once() -> None:
+def _plain_prefetch_compressed(
+    values: np.ndarray, begins: np.ndarray, ends: np.ndarray, indices: np.ndarray, rows: np.ndarray, m: int
+) -> None:
     pass
 
 
-@vector_code(_plain_compile_once)
+@vector_code(_plain_prefetch_compressed)
+def prefetch_compressed(e, values, begins, ends, indices, rows, m):
+    """Ask for the entries of the next mini-batch."""
+    with e.loop(e.integer(0), m) as i:
+        row = e.builder.load(e.at(rows, i))
+        first, last = e.builder.load(e.at(begins, row)), e.builder.load(e.at(ends, row))
+        e.prefetch(indices, 4, first, last)
+        e.prefetch(values, e.size, first, last)
+
+
+def _inside(emit: Callable[..., Any]) -> Callable[..., Any]:
+    """Make an intrinsic that says something of the function it stands in; nothing with the JIT off."""
+    return (lambda: None) if DISABLE_JIT else intrinsic(emit)
+
+
+@_inside
 def _compile_once(typingctx):
     """Forbid LLVM to inline the function that calls this: each inlined copy would be optimised anew."""
 
@@ -828,7 +837,7 @@ def _compile_once(typingctx):
     return types.void(), codegen
 
 
-@vector_code(_plain_compile_once)
+@_inside
 def _part_of_caller(typingctx):
     """Have LLVM inline the function that calls this, however long it is: only then do loops over it vectorise."""
 
@@ -840,7 +849,8 @@ def _part_of_caller(typingctx):
 
 
 def _plain_wait(sync: np.ndarray, me: int, threads: int) -> None:
-    raise RuntimeError("with the JIT off there is one thread")
+    if threads > 1:
+        raise RuntimeError("with the JIT off there is one thread")
 
 
 # Looks at the others' progress before a waiting thread lets the system give its core to another one: 20 to 50 µs.
@@ -848,45 +858,40 @@ _PATIENCE = 1024
 
 
 @vector_code(_plain_wait)
-def _vector_wait(typingctx, sync, me, threads):
-    """Wait until all threads are here, by looking again and again.
+def wait(e, sync, me, threads):
+    """Wait until all threads of a run are here, by looking again and again.
 
     `sync`, (8 + 8·threads,) integers, each that counts in a cache line of its own: whether somebody never will come
     (then nobody waits), and how often each thread was here.
     """
-
-    def codegen(context, builder, signature, args):
-        e = _Emitter(context, builder, types.float64)
-        broken, me, threads = e.pointer(signature.args[0], args[0]), args[1], args[2]
-        visits = e.at(broken, 8)
+    b = e.builder
+    with b.if_then(b.icmp_signed(">", threads, e.integer(1))):
+        visits = e.at(sync, 8)
         my_visits = e.at(visits, e.times(me, 8))
-        this_time = e.plus(builder.load(my_visits), 1)
-        builder.store_atomic(this_time, my_visits, "release", 8)
+        this_time = e.plus(b.load(my_visits), 1)
+        b.store_atomic(this_time, my_visits, "release", 8)
         looks = e.variable(e.integer(0))
         with e.loop(e.integer(0), threads) as other:
             look, again, give_way, after = (
-                builder.append_basic_block(f"wait_{part}") for part in ("look", "again", "give_way", "after")
+                b.append_basic_block(f"wait_{part}") for part in ("look", "again", "give_way", "after")
             )
             its_visits = e.at(visits, e.times(other, 8))
-            builder.branch(look)
-            builder.position_at_end(look)
-            missing = builder.icmp_signed("<", builder.load_atomic(its_visits, "acquire", 8), this_time)
-            whole = builder.icmp_signed("==", builder.load_atomic(broken, "monotonic", 8), e.integer(0))
-            builder.cbranch(builder.and_(missing, whole), again, after)
-            builder.position_at_end(again)
-            builder.store(e.plus(builder.load(looks), 1), looks)
-            _breathe(builder)
-            tired = builder.srem(builder.load(looks), e.integer(_PATIENCE))
-            builder.cbranch(builder.icmp_signed("==", tired, e.integer(0)), give_way, look)
-            builder.position_at_end(give_way)
+            b.branch(look)
+            b.position_at_end(look)
+            missing = b.icmp_signed("<", b.load_atomic(its_visits, "acquire", 8), this_time)
+            whole = b.icmp_signed("==", b.load_atomic(sync, "monotonic", 8), e.integer(0))
+            b.cbranch(b.and_(missing, whole), again, after)
+            b.position_at_end(again)
+            b.store(e.plus(b.load(looks), 1), looks)
+            _breathe(b)
+            tired = b.srem(b.load(looks), e.integer(_PATIENCE))
+            b.cbranch(b.icmp_signed("==", tired, e.integer(0)), give_way, look)
+            b.position_at_end(give_way)
             if sys.platform != "win32":
                 kind = ir.FunctionType(ir.IntType(32), [])
-                builder.call(cgutils.get_or_insert_function(builder.module, kind, "sched_yield"), [])
-            builder.branch(look)
-            builder.position_at_end(after)
-        return context.get_dummy_value()
-
-    return types.void(sync, types.intp, types.intp), codegen
+                b.call(cgutils.get_or_insert_function(b.module, kind, "sched_yield"), [])
+            b.branch(look)
+            b.position_at_end(after)
 
 
 def _breathe(builder: Any) -> None:
@@ -894,31 +899,6 @@ def _breathe(builder: Any) -> None:
     if llvmlite.binding.get_default_triple().startswith("x86_64"):
         kind = ir.FunctionType(ir.VoidType(), [])
         builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.sse2.pause"), [])
-
-
-@compiled
-def wait(sync, me, threads):
-    """Wait until all threads of a run are here."""
-    _compile_once()
-    if threads > 1:
-        _vector_wait(sync, me, threads)
-
-
-@compiled
-def forward_panel(c, c_at, a, a_at, a_jump, b, b_at, start, start_at, rows, vectors, steps):
-    """C ← start + A B for one panel: C (rows, panel), A (rows, steps) in panels a_jump apart, B (steps, panel).
-
-    Of the panel's two vectors only so many are computed. `start` is one row, added to all.
-    """
-    _compile_once()
-    _vector_forward_panel(c, c_at, a, a_at, a_jump, b, b_at, start, start_at, rows, vectors, steps)
-
-
-@compiled
-def update_panel(c, c_at, a, a_at, a_jump, b, b_at, keep, rows, vectors, steps):
-    """C ← keep C + Aᵀ B for one panel: C (rows, panel), A (steps, rows) in panels a_jump apart, B (steps, panel)."""
-    _compile_once()
-    _vector_update_panel(c, c_at, a, a_at, a_jump, b, b_at, keep, rows, vectors, steps)
 
 
 # What a thread has of the inputs. NumPy numbers, as some below: for literals Numba compiles what is called once more.
@@ -930,64 +910,6 @@ def inputs_of(shape, half):
     """(first, last): this half of the inputs are those from first to last - 1."""
     n = shape.layers[0, SIZE]
     return shape.middle if half == SECOND else 0, shape.middle if half == FIRST else n
-
-
-@compiled
-def gather_panel(z, z_at, w, w_at, begins, ends, indices, values, rows, first, last, vectors, scale, bias, bias_at):
-    """Z ← scale X W + b for one panel and the compressed rows first … last - 1 of the mini-batch."""
-    _compile_once()
-    _vector_gather_panel(
-        z, z_at, w, w_at, begins, ends, indices, values, rows, first, last, vectors, scale, bias, bias_at
-    )
-
-
-@compiled
-def scatter_panel(w, w_at, d, d_at, begins, ends, indices, values, rows, vectors, factor):
-    """W ← W + factor Xᵀ Δ for one panel and the compressed rows X of the mini-batch."""
-    _compile_once()
-    _vector_scatter_panel(w, w_at, d, d_at, begins, ends, indices, values, rows, vectors, factor)
-
-
-@compiled
-def sum_rows(y, y_at, keep, d, d_at, rows, vectors):
-    """y ← keep y + the sum of so many rows of one panel."""
-    _compile_once()
-    _vector_sum_rows(y, y_at, keep, d, d_at, rows, vectors)
-
-
-@compiled
-def add_halves(z, z_at, halves, x_at, y_at, bias, bias_at, rows):
-    """Z ← X + Y + b for so many rows of one panel; X and Y stand in `halves`."""
-    _compile_once()
-    _vector_add_halves(z, z_at, halves, x_at, y_at, bias, bias_at, rows)
-
-
-@compiled
-def dot_rows(c, c_at, d, d_at, d_jump, w, w_at, w_jump, rows, panels):
-    """c ← W d: the rows of W, in panels w_jump apart, by one row d in panels d_jump apart, padding included."""
-    _compile_once()
-    _vector_dot_rows(c, c_at, d, d_at, d_jump, w, w_at, w_jump, rows, panels)
-
-
-@compiled
-def spread_rows(a, a_at, a_jump, x, x_at, x_jump, n, rows, first, last):
-    """A ← n columns of rows first … last - 1 of a mini-batch out of X, rows x_jump apart, into panels a_jump apart."""
-    _compile_once()
-    _vector_spread_rows(a, a_at, a_jump, x, x_at, x_jump, n, rows, first, last)
-
-
-@compiled
-def combine(y, y_at, keep, x, x_at, factor, n):
-    """y ← keep y + factor x over n elements, n a whole number of vectors."""
-    _compile_once()
-    _vector_combine(y, y_at, keep, x, x_at, factor, n)
-
-
-@compiled
-def clear(y, y_at, n):
-    """y ← 0 over n elements, n a whole number of vectors."""
-    _compile_once()
-    _vector_clear(y, y_at, n)
 
 
 # --------------------------------------------------------------------------------------------------------------
@@ -1056,14 +978,14 @@ def _compiled_exp_parts(x):
     return exp_parts_float32 if x == types.float32 else exp_parts_float64
 
 
-@compiled_exact
+@inner_exact
 def exp_of_negative(x):
     """eˣ for x ≤ 0."""
     s, p = _exp_parts(x)
     return s + s * p
 
 
-@compiled_exact
+@inner_exact
 def quotient(x, x_lost, c, t, t_lost):
     """(q, q_lost) with q + q_lost = (x + x_lost)/(c + t + t_lost): what rounding took from x, t and q, put back.
 
@@ -1075,7 +997,7 @@ def quotient(x, x_lost, c, t, t_lost):
     return q, ((x - c * q) - q * t + (x_lost - q * t_lost)) * inverse
 
 
-@compiled_exact
+@inner_exact
 def sigmoid(z):
     """σ(z) = 1/(1 + t) or t/(1 + t), t = e^-|z|, which cannot overflow.
 
@@ -1090,7 +1012,7 @@ def sigmoid(z):
     return q + q_lost
 
 
-@compiled_exact
+@inner_exact
 def tanh(z):
     """tanh |z| = -e/(2 + e) with e = e^(-2|z|) - 1."""
     _part_of_caller()
@@ -1103,7 +1025,7 @@ def tanh(z):
     return y if z >= type(z)(0) else -y
 
 
-@compiled_exact
+@inner_exact
 def softplus(z):
     """ln(1 + eᶻ) = max(z, 0) + ln(1 + t), t = e^-|z|; the logarithm as 2 artanh(u), u = t/(2 + t) ≤ 1/3."""
     _part_of_caller()
@@ -1134,13 +1056,13 @@ def softplus(z):
     return (z if z > type(z)(0) else type(z)(0)) + log
 
 
-@compiled_exact
+@inner_exact
 def normal_cdf(z):
     """Φ(z), by the C library's erfc: right in both tails, but not vectorised."""
     return type(z)(0.5) * type(z)(math.erfc(-z * type(z)(0.7071067811865476)))
 
 
-@compiled_exact
+@inner_exact
 def normal_pdf(z):
     """φ(z) = e^(-z²/2)/√(2π)."""
     return type(z)(0.3989422804014327) * exp_of_negative(type(z)(-0.5) * z * z)
@@ -1245,40 +1167,59 @@ def softmax_rows(work, z_at, a_at, m, first, last, n, panel):
 # --------------------------------------------------------------------------------------------------------------
 
 
-@compiled
-def move_column(work, source, source_row, target, target_row, m):
-    """One unit's entries of m rows, to or from a column of their own."""
-    _compile_once()
+def _plain_move_column(
+    work: np.ndarray, source: int, source_row: int, target: int, target_row: int, m: int
+) -> None:
     for i in range(m):
         work[target + i * target_row] = work[source + i * source_row]
 
 
-@compiled
-def subtract_targets(shape, work, targets, labels, weights, rows, part, factor):
-    """Δᴸ ← factor (Aᴸ - Y) in my part, times each example's weight, and zero in the padding.
+@vector_code(_plain_move_column)
+def move_column(e, work, source, source_row, target, target_row, m):
+    """One unit's entries of m rows, to or from a column of their own."""
+    with e.loop(e.integer(0), m) as i:
+        x = e.builder.load(e.at(work, e.plus(source, e.times(i, source_row))))
+        e.builder.store(x, e.at(work, e.plus(target, e.times(i, target_row))))
 
-    Y stands in rows of numbers or in one label each.
+
+def _plain_subtract_targets(
+    work: np.ndarray, delta_at: int, a_at: int, targets: np.ndarray, labels: np.ndarray, weights: np.ndarray,
+    rows: np.ndarray, first: int, last: int, n: int, j: int, factor: Any, labelled: bool, weighted: bool,
+) -> None:  # fmt: skip
+    panel = 2 * VECTOR_BYTES // work.itemsize
+    width = min(panel, n - j)
+    for i in range(first, last):
+        row, delta = rows[i], work[delta_at + i * panel : delta_at + (i + 1) * panel]
+        y = labels[row] - j == np.arange(width) if labelled else targets[row * n + j : row * n + j + width]
+        counted = factor * weights[row] if weighted else factor
+        delta[:width], delta[width:] = counted * (work[a_at + i * panel :][:width] - y), 0
+
+
+@vector_code(_plain_subtract_targets)
+def subtract_targets(
+    e, work, delta_at, a_at, targets, labels, weights, rows, first, last, n, j, factor, labelled, weighted
+):
+    """Δ ← factor (A - Y) for one panel, from unit j of n on, and rows first … last - 1; zero in the padding.
+
+    Y stands in rows of numbers or in one label each. If weighted, factor counts times each example's weight.
     """
-    _compile_once()
-    output, panel, m = shape.layers[len(shape.layers) - 1], shape.panel, rows.size
-    n = output[SIZE]
-    for j in range(part.first_panel * panel, part.last_panel * panel, panel):
-        delta_at, a_at, width = output[DELTA_AT] + j * m, output[A_AT] + j * m, min(panel, n - j)
-        for i in range(part.first_row, part.last_row):
-            a = work[a_at + i * panel : a_at + (i + 1) * panel]
-            delta = work[delta_at + i * panel : delta_at + (i + 1) * panel]
-            counted = factor if weights.size == 0 else factor * weights[rows[i]]
-            for k in range(panel):
-                delta[k] = counted * a[k] if k < width else work.dtype.type(0)
-            # written once more, not changed: to read what was just stored as a part of more is slow
-            if labels.size > 0:
-                k = labels[rows[i]] - j
-                if 0 <= k < width:
-                    delta[k] = counted * (a[k] - work.dtype.type(1))
-            else:
-                y_at = rows[i] * n + j
-                for k in range(width):
-                    delta[k] = counted * (a[k] - targets[y_at + k])
+    b, zero = e.builder, ir.Constant(e.vector, None)
+    ones, delta, a = ir.Constant(e.vector, [1.0] * e.lanes), e.at(work, delta_at), e.at(work, a_at)
+    with e.loop(first, last) as i:
+        row, counted = b.load(e.at(rows, i)), e.variable(factor)
+        with b.if_then(e.is_true(weighted)):
+            b.store(b.fmul(factor, b.load(e.at(weights, row))), counted)
+        counted = e.broadcast(b.load(counted))
+        for v in range(2):
+            unit, y = e.plus(j, v * e.lanes), e.variable(zero)
+            used, at = e.lanes_that_are("<", b.sub(n, unit)), e.plus(e.times(i, e.panel), v * e.lanes)
+            with b.if_else(e.is_true(labelled)) as (by_label, by_numbers):
+                with by_label:
+                    b.store(b.select(e.lanes_that_are("==", b.sub(b.load(e.at(labels, row)), unit)), ones, zero), y)
+                with by_numbers:
+                    b.store(e.load_some(e.at(targets, e.plus(e.times(row, n), unit)), used), y)
+            difference = b.fmul(counted, b.fsub(e.load(e.at(a, at)), b.load(y)))
+            e.store(b.select(used, difference, zero), e.at(delta, at))
 
 
 # The multipliers of `dropout.mask`, once more: compiled code is stamped by this file alone.
@@ -1306,7 +1247,7 @@ def _compiled_unit_hash(place, key_1, key_2):
     return unit_hash
 
 
-@compiled
+@inner
 def drop_units(shape, work, at, l, m, part, rules, step):
     """Multiply my part of layer l's block at `at` by dropout's mask for mini-batch `step` of those that have keys.
 
@@ -1327,7 +1268,7 @@ def drop_units(shape, work, at, l, m, part, rules, step):
             block[i] *= block.dtype.type(0) if _unit_hash(place, key_1, key_2) < threshold else factor
 
 
-@compiled
+@inner
 def pass_on(shape, work, l, m, part):
     """Copy my part of Aˡ to where layer l + 1 reads it."""
     _compile_once()
@@ -1335,10 +1276,10 @@ def pass_on(shape, work, l, m, part):
     size = (part.last_row - part.first_row) * panel
     for j in range(part.first_panel * panel, part.last_panel * panel, panel):
         at = j * m + part.first_row * panel
-        move_column(work, a_at + at, np.int64(1), passed_at + at, np.int64(1), size)
+        move_column(work, a_at + at, 1, passed_at + at, 1, size)
 
 
-@compiled
+@inner
 def limit_norms(shape, packed, work, l, first, last, m, scale, max_norm):
     """Scale down to max_norm what is greater of the norms of incoming weights, for the panels first … last - 1.
 
@@ -1364,17 +1305,17 @@ def limit_norms(shape, packed, work, l, first, last, m, scale, max_norm):
         clear(work, sums_at, panel)
 
 
-@compiled
+@inner
 def transpose(shape, packed, work, l, g, place):
     """Wᵀ ← W of layer l, for panel g of the neurons below, padded with zeros, in this place of the room for panels."""
     _compile_once()
     layers, panel = shape.layers, shape.panel
     n, below, k = layers[l, SIZE], layers[l - 1, SIZE], g * panel
     turned_at, w_at = layers[l, TURNED_AT] + place * panel * layers[l, PADDED], layers[l, WEIGHT_AT] + k * panel
-    _vector_turn_panel(work, turned_at, packed, w_at, panel * below, work, shape.zeros_at, min(panel, below - k), n)
+    turn_panel(work, turned_at, packed, w_at, panel * below, work, shape.zeros_at, min(panel, below - k), n)
 
 
-@compiled
+@inner
 def take_outputs(shape, work, m, part, result, at):
     """result ← Aᴸ, my part of it, without its padding; the mini-batch's row 0 goes to row `at`."""
     _compile_once()
@@ -1383,18 +1324,6 @@ def take_outputs(shape, work, m, part, result, at):
     for i in range(part.first_row, part.last_row):
         for j in range(part.first_panel * panel, min(part.last_panel * panel, n)):
             result[(at + i) * n + j] = work[output[A_AT] + j // panel * panel * m + i * panel + j % panel]
-
-
-@compiled
-def prefetch_inputs(dense, begins, ends, indices, values, first_k, last_k, n, rows):
-    """Ask for inputs first_k … last_k - 1 of the next mini-batch, of n: rows in random order lie far apart."""
-    _compile_once()
-    for row in rows:
-        if dense.size > 0:
-            _vector_prefetch(dense, row * n + first_k, row * n + last_k)
-        else:
-            _vector_prefetch(indices, begins[row], ends[row])
-            _vector_prefetch(values, begins[row], ends[row])
 
 
 class Part(NamedTuple):
@@ -1420,7 +1349,7 @@ def mine(shape, l, m, me, threads):
     return deal(shape.layers[l, PADDED] // shape.panel, shape.layers[l, ACTIVATION] == SOFTMAX, m, me, threads)
 
 
-@compiled
+@inner
 def deal(panels, by_row, m, me, threads):
     """See `mine`; softmax needs the whole of a row. Within its caller: as calls of their own these took half of S3."""
     _part_of_caller()
@@ -1440,11 +1369,11 @@ def vectors_of(shape, n, j):
     return 1 if 2 * (n - j) <= shape.panel else 2
 
 
-@compiled
+@inner
 def activate_layer(shape, work, l, m, part):
     """Aˡ = σ(Zˡ) for my part, with the single changed neurons of the layer."""
     _compile_once()
-    layers, panel, one, height = shape.layers, shape.panel, np.int64(1), part.last_row - part.first_row
+    layers, panel, height = shape.layers, shape.panel, part.last_row - part.first_row
     z_at, a_at, code = layers[l, Z_AT], layers[l, A_AT], layers[l, ACTIVATION]
     if code == SOFTMAX:
         softmax_rows(work, z_at, a_at, m, part.first_row, part.last_row, layers[l, SIZE], panel)
@@ -1459,25 +1388,25 @@ def activate_layer(shape, work, l, m, part):
         unit, column = shape.changed[c, 1], shape.spare_at + 3 * c * m + part.first_row
         if shape.changed[c, 0] == l and part.first_panel <= unit // panel < part.last_panel:
             at = (unit // panel * m + part.first_row) * panel + unit % panel
-            move_column(work, z_at + at, panel, column, one, height)
+            move_column(work, z_at + at, panel, column, 1, height)
             activate(shape.changed[c, 2], work, column, column + m, height)
-            move_column(work, column + m, one, a_at + at, panel, height)
+            move_column(work, column + m, 1, a_at + at, panel, height)
 
 
-@compiled
+@inner
 def times_layer_derivative(shape, work, l, m, part):
     """Δˡ ← Δˡ ⊙ σ'(Zˡ) for my part, with the single changed neurons of the layer.
 
     A changed neuron's errors are taken out before the layer's own σ' and put back after it.
     """
     _compile_once()
-    layers, panel, one, height = shape.layers, shape.panel, np.int64(1), part.last_row - part.first_row
+    layers, panel, height = shape.layers, shape.panel, part.last_row - part.first_row
     z_at, a_at, delta_at, code = layers[l, Z_AT], layers[l, A_AT], layers[l, DELTA_AT], layers[l, ACTIVATION]
     for c in range(len(shape.changed)):
         unit, column = shape.changed[c, 1], shape.spare_at + 3 * c * m + part.first_row
         if shape.changed[c, 0] == l and part.first_panel <= unit // panel < part.last_panel:
             at = (unit // panel * m + part.first_row) * panel + unit % panel
-            move_column(work, delta_at + at, panel, column + 2 * m, one, height)
+            move_column(work, delta_at + at, panel, column + 2 * m, 1, height)
     if height == m:
         at = part.first_panel * panel * m
         size = (part.last_panel - part.first_panel) * panel * m
@@ -1490,10 +1419,10 @@ def times_layer_derivative(shape, work, l, m, part):
         unit, column = shape.changed[c, 1], shape.spare_at + 3 * c * m + part.first_row
         if shape.changed[c, 0] == l and part.first_panel <= unit // panel < part.last_panel:
             at = (unit // panel * m + part.first_row) * panel + unit % panel
-            move_column(work, z_at + at, panel, column, one, height)
-            move_column(work, a_at + at, panel, column + m, one, height)
+            move_column(work, z_at + at, panel, column, 1, height)
+            move_column(work, a_at + at, panel, column + m, 1, height)
             times_derivative(shape.changed[c, 2], work, column, column + m, column + 2 * m, height)
-            move_column(work, column + 2 * m, one, delta_at + at, panel, height)
+            move_column(work, column + 2 * m, 1, delta_at + at, panel, height)
 
 
 @inlined
@@ -1511,12 +1440,12 @@ def add_up_halves(shape, packed, scale, work, data, rows, halves, at, me, thread
             ends = data.middles if threads == 1 and half == FIRST else data.ends
             a_at = layers[0, A_AT] + first * m
             if not sparse:
-                spread_rows(work, a_at, panel * m, data.dense, first, below, last - first, rows, np.int64(0), m)
+                spread_rows(work, a_at, panel * m, data.dense, first, below, last - first, rows, 0, m)
             for j in range(0, n, panel):
                 to, from_w, vectors = at + half * size + j * m, w_at + j * below, vectors_of(shape, n, j)
                 if sparse:
                     gather_panel(
-                        halves, to, packed, from_w, begins, ends, data.indices, data.values, rows, np.int64(0), m,
+                        halves, to, packed, from_w, begins, ends, data.indices, data.values, rows, 0, m,
                         vectors, scale, work, shape.zeros_at,
                     )  # fmt: skip
                 else:
@@ -1541,7 +1470,7 @@ def forward(shape, packed, scale, work, data, rows, halved, rules, step, me, thr
     if not sparse and not halved:
         n = layers[0, SIZE]
         first, last = share(m, me, threads)
-        spread_rows(work, layers[0, A_AT], panel * m, data.dense, np.int64(0), n, n, rows, first, last)
+        spread_rows(work, layers[0, A_AT], panel * m, data.dense, 0, n, n, rows, first, last)
         wait(sync, me, threads)
     for l in range(1, len(layers)):
         n, below, part = layers[l, SIZE], layers[l - 1, SIZE], mine(shape, l, m, me, threads)
@@ -1574,10 +1503,15 @@ def output_error(shape, work, data, rows, part, factor):
 
     All errors are factor times those of the book: BP2 passes it on, and BP3 and BP4 find it in what they add.
     """
-    last = len(shape.layers) - 1
-    subtract_targets(shape, work, data.targets, data.labels, data.weights, rows, part, factor)  # BP1
+    last, m, panel = len(shape.layers) - 1, rows.size, shape.panel
+    n, delta_at, a_at = shape.layers[last, SIZE], shape.layers[last, DELTA_AT], shape.layers[last, A_AT]
+    for j in range(part.first_panel * panel, part.last_panel * panel, panel):
+        subtract_targets(
+            work, delta_at + j * m, a_at + j * m, data.targets, data.labels, data.weights, rows, part.first_row,
+            part.last_row, n, j, factor, data.labels.size, data.weights.size,
+        )  # BP1  # fmt: skip
     if shape.cost == QUADRATIC:
-        times_layer_derivative(shape, work, last, rows.size, part)  # BP1
+        times_layer_derivative(shape, work, last, m, part)  # BP1
 
 
 @inlined
@@ -1607,7 +1541,7 @@ def propagate_error(shape, packed, work, l, m, rules, step, me, threads):
             turned_at = layers[l + 1, TURNED_AT] + place * panel * layers[l + 1, PADDED]
             forward_panel(
                 work, delta_at + k * m + offset, work, next_at + offset, panel * m, work, turned_at,
-                work, shape.zeros_at, part.last_row - part.first_row, np.int64(2), next_n,
+                work, shape.zeros_at, part.last_row - part.first_row, 2, next_n,
             )  # fmt: skip
     times_layer_derivative(shape, work, l, m, part)  # BP2
     if step >= 0:
@@ -1636,7 +1570,7 @@ def accumulate_gradient(shape, work, data, half, rows, l, into, scale, keep, kee
         if l == 1 and sparse:
             scatter_panel(
                 into, w_at + j * below, work, delta_at + j * m, data.begins, data.ends, data.indices, data.values, rows,
-                vectors, scale,
+                m, vectors, scale,
             )  # BP4  # fmt: skip
     if not (l == 1 and sparse):
         first, last = share(panels * groups, me, threads)
@@ -1655,7 +1589,7 @@ def accumulate_gradient(shape, work, data, half, rows, l, into, scale, keep, kee
                     )  # BP4  # fmt: skip
 
 
-@compiled_as_written
+@inner_as_written
 def take_step(packed, first, last, steps, eta, decay, l1):
     """θ ← θ - step for the parameters first … last - 1, by the optimizer's rule, along gradient + decay θ + l1 sgn θ.
 
@@ -1765,9 +1699,10 @@ def run(
         following = order[start + m : min(start + m + batch_size, order.size)]
         first, last = share(following.size, hand, crew)
         following = following[first:last]
-        prefetch_inputs(
-            data.dense, data.begins, data.ends, data.indices, data.values, first_k, last_k, below, following
-        )
+        if sparse:
+            prefetch_compressed(data.values, data.begins, data.ends, data.indices, following, following.size)
+        else:
+            prefetch_dense(data.dense, below, first_k, last_k, following, following.size)
         part = mine(shape, depth - 1, m, hand, crew)
         if task == PREDICT:
             take_outputs(shape, work, m, part, result, start)

@@ -165,14 +165,12 @@ import numpy as np
 with warnings.catch_warnings(record=True) as said:
     warnings.simplefilter("always")
     from fastbp import kernels
-    n = 2 * kernels.VECTOR_BYTES // 8  # whole vectors, as the kernels ask for
-    y = np.arange(2.0 * n)
-    kernels.combine(y, 0, 2.0, np.ones(2 * n), 0, 1.0, 2 * n)
-    kernels.clear(y, 0, n)
-wanted = 2 * np.arange(2.0 * n) + 1
-wanted[:n] = 0
-np.testing.assert_array_equal(y, wanted)
-stats = [kernel.stats for kernel in (kernels.combine, kernels.clear)]
+    dense, counts, middles = np.array([0.0, 2, 3, 0, 0, 6]), np.zeros(2, np.int64), np.zeros(2, np.int64)
+    kernels.count_nonzeros(dense, 2, 3, counts)
+    kernels.find_middles(np.array([0, 2]), np.array([2, 3]), np.array([1, 2, 2], np.int32), 2, middles)
+np.testing.assert_array_equal(counts, [2, 1])
+np.testing.assert_array_equal(middles, [1, 2])
+stats = [kernel.stats for kernel in (kernels.count_nonzeros, kernels.find_middles)]
 print(json.dumps({
     "said": [str(warning.message) for warning in said],
     "hits": sum(sum(stat.cache_hits.values()) for stat in stats),

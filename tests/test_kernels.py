@@ -11,6 +11,7 @@ import mpmath
 import naive
 import numpy as np
 import pytest
+from called import call
 from numba.core.config import DISABLE_JIT
 
 import fastbp
@@ -92,7 +93,7 @@ def test_forward_panel(dtype: type, vectors: int) -> None:
         c = Place(rng, dtype, np.full((rows, p), np.nan))
         wanted = np.full((rows, p), np.nan)
         wanted[:, :used] = (start.now + A[:rows].astype(float) @ b.now)[:, :used]
-        kernels.forward_panel(
+        call.forward_panel(
             c.flat, c.at, a.flat, a.at, p * capacity, b.flat, b.at, start.flat, start.at, rows, vectors, steps
         )
         c.check(wanted, 20 * np.finfo(dtype).eps * (1 + steps**0.5))
@@ -111,7 +112,7 @@ def test_update_panel(dtype: type, vectors: int) -> None:
             c.flat[c.at : c.at + c.size] = np.nan  # what is not kept may be anything
         wanted = c.now
         wanted[:, :used] = (np.nan_to_num(float(keep) * c.now) + A.T.astype(float) @ b.now)[:, :used]
-        kernels.update_panel(c.flat, c.at, a.flat, a.at, p * steps, b.flat, b.at, keep, rows, vectors, steps)
+        call.update_panel(c.flat, c.at, a.flat, a.at, p * steps, b.flat, b.at, keep, rows, vectors, steps)
         c.check(wanted, 20 * np.finfo(dtype).eps * (1 + steps**0.5))
 
 
@@ -137,7 +138,7 @@ def test_gather_panel(dtype: type, vectors: int) -> None:
         Z = float(scale) * X[rows].astype(float) @ w.now + bias.now
         wanted[first:, :used] = Z[first:, :used]
         place, start = (z.flat, z.at, w.flat, w.at), (bias.flat, bias.at)
-        kernels.gather_panel(*place, *entries, rows, first, m, vectors, scale, *start)
+        call.gather_panel(*place, *entries, rows, first, m, vectors, scale, *start)
         z.check(wanted, 50 * np.finfo(dtype).eps * (1 + n**0.5))
 
 
@@ -151,7 +152,7 @@ def test_scatter_panel(dtype: type, vectors: int) -> None:
         w, d = Place(rng, dtype, rng.normal(size=(n, p))), Place(rng, dtype, rng.normal(size=(m, p)))
         wanted = w.now
         wanted[:, :used] += (float(factor) * X[rows].T.astype(float) @ d.now)[:, :used]
-        kernels.scatter_panel(w.flat, w.at, d.flat, d.at, *entries, rows, vectors, factor)
+        call.scatter_panel(w.flat, w.at, d.flat, d.at, *entries, rows, m, vectors, factor)
         w.check(wanted, 50 * np.finfo(dtype).eps * (1 + m**0.5))
 
 
@@ -161,9 +162,9 @@ def test_an_input_named_twice_in_a_row_counts_twice(dtype: type) -> None:
     indices, values = np.array([1, 0, 1], np.int32), np.array([2, 5, 3], dtype)
     row = np.array([0]), np.array([3]), indices, values
     w, z, rows, one = np.ones(2 * p, dtype), np.zeros(p, dtype), np.array([0]), dtype(1)
-    kernels.gather_panel(z, 0, w, 0, *row, rows, 0, 1, 2, one, np.zeros(p, dtype), 0)
+    call.gather_panel(z, 0, w, 0, *row, rows, 0, 1, 2, one, np.zeros(p, dtype), 0)
     np.testing.assert_array_equal(z, np.full(p, 10))
-    kernels.scatter_panel(w, 0, np.ones(p, dtype), 0, *row, rows, 2, one)
+    call.scatter_panel(w, 0, np.ones(p, dtype), 0, *row, rows, 1, 2, one)
     np.testing.assert_array_equal(w.reshape(2, p), [[6] * p, [6] * p])
 
 
@@ -179,7 +180,7 @@ def test_sum_rows(dtype: type) -> None:
             wanted[:, vectors * lanes(dtype) :] = np.nan
         used = slice(0, vectors * lanes(dtype))
         wanted[0, used] = float(keep) * wanted[0, used] + d.now[:, used].sum(axis=0)
-        kernels.sum_rows(y.flat, y.at, keep, d.flat, d.at, rows, vectors)
+        call.sum_rows(y.flat, y.at, keep, d.flat, d.at, rows, vectors)
         y.check(wanted, 10 * np.finfo(dtype).eps * (1 + rows))
 
 
@@ -190,16 +191,16 @@ def test_combine_and_clear(dtype: type) -> None:
         y, x = Place(rng, dtype, rng.normal(size=(1, n))), Place(rng, dtype, rng.normal(size=(1, n)))
         keep, factor = (dtype(v) for v in rng.choice([0, 1, -0.3, 2.5], size=2))
         wanted = float(keep) * y.now + float(factor) * x.now
-        kernels.combine(y.flat, y.at, keep, x.flat, x.at, factor, n)
+        call.combine(y.flat, y.at, keep, x.flat, x.at, factor, n)
         y.check(wanted, 4 * np.finfo(dtype).eps)
         scaled = float(keep) * x.now
-        kernels.combine(x.flat, x.at, keep, x.flat, x.at, dtype(0), n)  # in place, as weights decay
+        call.combine(x.flat, x.at, keep, x.flat, x.at, dtype(0), n)  # in place, as weights decay
         x.check(scaled, 4 * np.finfo(dtype).eps)
         if n > 0:
             rest = y.now * (np.arange(n) < lanes(dtype))
-            kernels.clear(y.flat, y.at + lanes(dtype), n - lanes(dtype))
+            call.clear(y.flat, y.at + lanes(dtype), n - lanes(dtype))
             y.check(rest, 0)
-        kernels.clear(y.flat, y.at, n)
+        call.clear(y.flat, y.at, n)
         y.check(np.zeros((1, n)), 0)
 
 
@@ -210,7 +211,7 @@ def test_dot_rows(dtype: type) -> None:
         W, x = rng.normal(size=(rows, units)).astype(dtype), rng.normal(size=(1, units)).astype(dtype)
         w, d, panels = Place(rng, dtype, panelled(W, dtype)[np.newaxis]), panelled(x, dtype), -(-units // p)
         c = Place(rng, dtype, np.full((1, rows), np.nan))
-        kernels.dot_rows(c.flat, c.at, d, 0, p, w.flat, w.at, p * rows, rows, panels)
+        call.dot_rows(c.flat, c.at, d, 0, p, w.flat, w.at, p * rows, rows, panels)
         c.check((W.astype(float) @ x[0].astype(float))[np.newaxis], 500 * np.finfo(dtype).eps)
 
 
@@ -233,7 +234,7 @@ def test_spread_rows(dtype: type) -> None:
         X, rows = np.random.default_rng(0).normal(size=(6, n)).astype(dtype), np.array([4, 0, 4, 2])
         panels = -(-n // p)
         work = np.full(3 + panels * 4 * p + 2, np.nan, dtype)
-        kernels.spread_rows(work, 3, 4 * p, X.reshape(-1), 0, n, n, rows, 1, 4)
+        call.spread_rows(work, 3, 4 * p, X.reshape(-1), 0, n, n, rows, 1, 4)
         got = unpanelled(work[3:-2], 4, panels * p, dtype)
         np.testing.assert_array_equal(got[1:, :n], X[rows[1:]])
         assert np.isnan(got[0]).all() and np.isnan(got[:, n:]).all()  # the first row is another thread's
@@ -251,13 +252,13 @@ def test_transpose(dtype: type) -> None:
         packed[at : at + below * shape.layers[2, kernels.PADDED]] = panelled(W, dtype)
         panels = -(-below // p)
         for g in range(panels):
-            kernels.transpose(shape, packed, work, 2, g, g)
+            call.transpose(shape, packed, work, 2, g, g)
         at = shape.layers[2, kernels.TURNED_AT]
         padded = int(shape.layers[2, kernels.PADDED])
         turned = unpanelled(work[at : at + panels * p * padded], padded, panels * p, dtype)
         np.testing.assert_array_equal(turned[:n, :below], W.T.astype(float))
         assert (turned[:n, below:] == 0).all()
-        kernels.transpose(shape, packed, work, 2, panels - 1, 0)  # in the place of another
+        call.transpose(shape, packed, work, 2, panels - 1, 0)  # in the place of another
         np.testing.assert_array_equal(work[at : at + p * padded], work[at + (panels - 1) * p * padded :][: p * padded])
         work[at : at + turned.size], work[shape.zeros_at : shape.zeros_at + p] = np.nan, np.nan
         assert np.isnan(work).all()
@@ -266,35 +267,37 @@ def test_transpose(dtype: type) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_move_column_there_and_back(dtype: type) -> None:
     work = np.arange(40, dtype=dtype)
-    kernels.move_column(work, 2, 7, 35, 1, 4)
+    call.move_column(work, 2, 7, 35, 1, 4)
     np.testing.assert_array_equal(work[35:39], [2, 9, 16, 23])
     work[35:39] = [-1, -2, -3, -4]
-    kernels.move_column(work, 35, 1, 2, 7, 4)
+    call.move_column(work, 35, 1, 2, 7, 4)
     np.testing.assert_array_equal(work[2:30:7], [-1, -2, -3, -4])
 
 
+@pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("by_label", [False, True])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_subtract_targets(dtype: type, by_label: bool) -> None:
-    p, none = panel(dtype), np.empty(0, dtype)
-    for n in (3, p, p + 3):
+def test_subtract_targets(dtype: type, by_label: bool, weighted: bool) -> None:
+    p, none, factor = panel(dtype), np.empty(0, dtype), dtype(-0.5)
+    for n in (1, 3, lanes(dtype), lanes(dtype) + 1, p, p + 3):
         rng, rows = np.random.default_rng(n), np.array([3, 0, 3, 4])
-        Y, labels = rng.normal(size=(5, n)).astype(dtype), np.array([n - 1, 0, 1, n // 2, 0])
-        shape, work = laid_out((2, n), dtype, 4)
-        A, (a, d) = rng.normal(size=(4, n)).astype(dtype), shape.layers[1, [kernels.A_AT, kernels.DELTA_AT]]
-        work[a:d] = panelled(A, dtype, np.nan)  # the padding of a may be anything
-        targets, given = (none, labels) if by_label else (Y.reshape(-1), NO_LABELS)
-        panels = -(-n // p)
-        for part in (
-            kernels.Part(0, panels, 0, 1),
-            kernels.Part(0, panels // 2, 1, 4),
-            kernels.Part(panels // 2, panels, 1, 4),
-        ):
-            kernels.subtract_targets(shape, work, targets, given, none, rows, part, dtype(-0.5))
-        delta = unpanelled(work[d : d + 4 * panels * p], 4, panels * p, dtype)
-        wanted = dtype(-0.5) * (A - (np.eye(n, dtype=dtype)[labels[rows]] if by_label else Y[rows]))
+        Y, labels = rng.normal(size=(5, n)).astype(dtype), np.array([n - 1, 0, n // 3, n // 2, 0])
+        A, weights = rng.normal(size=(4, n)).astype(dtype), rng.random(5).astype(dtype) if weighted else none
+        work = np.concatenate([panelled(A, dtype, np.nan)] * 2)  # the padding of a may be anything
+        size = work.size // 2
+        targets, given = (none, labels) if by_label else (Y.reshape(-1).copy(), NO_LABELS)
+        for j in range(0, n, p):
+            for first, last in ((0, 1), (1, 4)):
+                call.subtract_targets(
+                    work, size + 4 * j, 4 * j, targets, given, weights, rows, first, last, n, j, factor,
+                    given.size, weights.size,
+                )  # fmt: skip
+        delta = unpanelled(work[size:], 4, size // 4, dtype)
+        counted = (factor * weights[rows] if weighted else np.full(4, factor, dtype))[:, np.newaxis]
+        wanted = counted * (A - (np.eye(n, dtype=dtype)[labels[rows]] if by_label else Y[rows]))
         np.testing.assert_array_equal(delta[:, :n], wanted)
-        assert (delta[:, n:] == 0).all() and np.isnan(work[:a]).all()
+        assert (delta[:, n:] == 0).all()
+        np.testing.assert_array_equal(work[:size], panelled(A, dtype, np.nan))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -305,7 +308,7 @@ def test_take_outputs(dtype: type) -> None:
         A, at = np.random.default_rng(0).normal(size=(4, n)).astype(dtype), shape.layers[1, kernels.A_AT]
         work[at : at + 4 * -(-n // p) * p] = panelled(A, dtype, np.nan)
         result = np.full(6 * n, np.nan, dtype)
-        kernels.take_outputs(shape, work, 4, kernels.Part(0, -(-n // p), 1, 4), result, 1)
+        call.take_outputs(shape, work, 4, kernels.Part(0, -(-n // p), 1, 4), result, 1)
         got = result.reshape(6, n)
         np.testing.assert_array_equal(got[2:5], A[1:])
         assert np.isnan(got[:2]).all() and np.isnan(got[5]).all()
@@ -484,7 +487,7 @@ FORMULAS: dict[str, tuple[Callable[[np.ndarray], np.ndarray], Callable[[Any], An
     "sigmoid": (lambda z: activated("sigmoid", z), lambda z: 1 / (1 + mpmath.exp(-z))),
     "tanh": (lambda z: activated("tanh", z), mpmath.tanh),
     "softplus": (lambda z: activated("softplus", z), lambda z: mpmath.log1p(mpmath.exp(z))),
-    "exp": (lambda z: np.array([kernels.exp_of_negative(x) for x in -np.abs(z)]), lambda z: mpmath.exp(-abs(z))),
+    "exp": (lambda z: np.array([call.exp_of_negative(x) for x in -np.abs(z)]), lambda z: mpmath.exp(-abs(z))),
 }
 # Without fused multiply-adds, which a plain twin has not, what is put back is itself rounded.
 ULP = 4 if DISABLE_JIT else 2

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from called import call
 from naive_book import NaiveBook
 
 import fastbp
@@ -364,7 +365,7 @@ def test_the_kernel_drops_what_the_plain_twin_drops(dtype: str, n: int) -> None:
         kernels.Part(0, panels // 2, 5, m),
         kernels.Part(panels // 2, panels, 5, m),
     ):
-        kernels.drop_units(shape, work, at, 1, m, part, rules, 1)
+        call.drop_units(shape, work, at, 1, m, part, rules, 1)
     block = work[at : at + m * panels * panel].reshape(panels, m, panel).transpose(1, 0, 2).reshape(m, -1)
     np.testing.assert_array_equal(block[:, :n], dropout.mask(keys[1, 1], m, n, 0.3, np.dtype(dtype)))
     assert (work[:at] == 1).all() and (work[at + m * panels * panel :] == 1).all()

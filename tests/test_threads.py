@@ -5,6 +5,7 @@ import time
 
 import numpy as np
 import pytest
+from called import call
 from numba.core.config import DISABLE_JIT
 
 import fastbp
@@ -149,11 +150,9 @@ def test_an_error_in_one_thread_is_raised_and_nobody_waits_for_it() -> None:
 
 @compiled_only
 def test_waiting_ends_when_one_never_comes() -> None:
-    from fastbp import kernels
-
     sync = np.zeros(3 * threads._LINE, np.int64)
-    waiting = threading.Thread(target=kernels.wait, args=(sync, 0, 2), daemon=True)
-    kernels.wait(sync.copy(), 0, 1)  # compiled now
+    waiting = threading.Thread(target=call.wait, args=(sync, 0, 2), daemon=True)
+    call.wait(sync.copy(), 0, 1)  # compiled now
     waiting.start()
     time.sleep(0.05)
     assert waiting.is_alive()

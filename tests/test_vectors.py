@@ -33,7 +33,7 @@ EMITTED = {
     "forward_panel": ("x i x i i x i x i i i i", FMA, 20 if kernels.VECTOR_BYTES == 64 else 12),
     "update_panel": ("x i x i i x i s i i i", FMA, 20 if kernels.VECTOR_BYTES == 64 else 12),
     "gather_panel": ("x i x i q q k x q i i i s x i", FMA, 8),  # four entries of a row, two vectors
-    "scatter_panel": ("x i x i q q k x q i s", FMA, 8),
+    "scatter_panel": ("x i x i q q k x q i i s", FMA, 8),
     "dot_rows": ("x i x i i x i i i i", FMA, 2),
     "combine": ("x i s x i s i", FMA, 1),
     "add_halves": ("x i x i i x i i", "vadd", 2),
@@ -47,6 +47,8 @@ BY_LLVM = {
 
 def assembly(kernel: Callable[..., Any], signature: tuple) -> str:
     """What a kernel becomes, compiled now: what comes from the cache has no assembly to show."""
+    if not hasattr(kernel, "py_func"):  # vector code
+        kernel, signature = kernels.from_python(kernel), (types.StarArgTuple.from_types(signature),)
     options = {name: value for name, value in kernel.targetoptions.items() if name not in ("cache", "nopython")}
     fresh = njit(**options)(kernel.py_func)
     fresh.compile(signature)

@@ -1,0 +1,16 @@
+"""Parts of compiled runs, as functions that Python calls: `call.forward_panel(...)`."""
+
+from collections.abc import Callable
+from typing import Any
+
+from fastbp import kernels
+
+
+class _Calls:
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        callable_now = kernels.from_python(getattr(kernels, name))
+        setattr(self, name, callable_now)  # compiled once for all tests
+        return callable_now
+
+
+call = _Calls()
