@@ -96,7 +96,7 @@ def rows_forward(dtype: np.dtype) -> Case:
         np.add(Z, b, out=Z)
 
     return Case(
-        lambda: gather(z, 0, w, 0, data.begins, data.ends, data.indices, data.values, rows, 0, M, 2, one, b, 0),
+        lambda: gather(z, 0, w, 0, data.begins, data.ends, data.indices, data.values, rows, 0, M, 2, one, b, 0, M, 0),
         twin,
         lambda: Z,
     )

@@ -321,17 +321,18 @@ class _Emitter:
         return self.builder.call(self.muladd_function, [x, y, z])
 
     def prefetch(self, x: Any, size: int, first: Any, last: Any) -> None:
-        """Ask for numbers first … last - 1 to be brought to the first-level cache; reads nothing, and cannot fail."""
+        """Ask for numbers first … last - 1 of x, of so many bytes each."""
+        x = self.at(x, first)
+        # one request a cache line of 64 bytes; a last line that is not full comes by the hardware's own foresight
+        lines = self.builder.sub(last, first)
+        self.blocks(lines, (64 // size,), lambda i, width: self.prefetch_line(self.at(x, i)))
+
+    def prefetch_line(self, place: Any) -> None:
+        """Ask for what stands there to be brought to the first-level cache; reads nothing, and cannot fail."""
         byte, i32 = ir.IntType(8).as_pointer(), ir.IntType(32)
         kind = ir.FunctionType(ir.VoidType(), [byte, i32, i32, i32])
         ask = cgutils.get_or_insert_function(self.builder.module, kind, "llvm.prefetch.p0")
-        x = self.at(x, first)
-
-        def line(i: Any, width: int) -> None:
-            self.builder.call(ask, [self.builder.bitcast(self.at(x, i), byte), i32(0), i32(3), i32(1)])
-
-        # one request a cache line of 64 bytes; a last line that is not full comes by the hardware's own foresight
-        self.blocks(self.builder.sub(last, first), (64 // size,), line)
+        self.builder.call(ask, [self.builder.bitcast(place, byte), i32(0), i32(3), i32(1)])
 
     def variable(self, value: Any) -> Any:
         """A local that LLVM keeps in a register."""
@@ -492,7 +493,7 @@ def update_panel(e, c, c_at, a, a_at, a_jump, b, b_at, keep, rows, vectors, step
 def _plain_gather_panel(
     z: np.ndarray, z_at: int, w: np.ndarray, w_at: int, begins: np.ndarray, ends: np.ndarray, indices: np.ndarray,
     values: np.ndarray, rows: np.ndarray, first: int, last: int, vectors: int, scale: Any, bias: np.ndarray,
-    bias_at: int,
+    bias_at: int, m: int, ahead: int,
 ) -> None:  # fmt: skip
     n = VECTOR_BYTES // z.itemsize
     panel, used = 2 * n, vectors * n
@@ -505,8 +506,14 @@ def _plain_gather_panel(
 
 
 @vector_code(_plain_gather_panel)
-def gather_panel(e, z, z_at, w, w_at, begins, ends, indices, values, rows, first, last, vectors, scale, bias, bias_at):
-    """Z ← scale X W + b for one panel and the compressed rows first … last - 1 of the mini-batch."""
+def gather_panel(
+    e, z, z_at, w, w_at, begins, ends, indices, values, rows, first, last, vectors, scale, bias, bias_at, m, ahead
+):
+    """Z ← scale X W + b for one panel and the compressed rows first … last - 1 of the mini-batch of m.
+
+    Behind it `rows` goes on with `ahead` more. With each row the next mini-batch's is asked for, which lies anywhere in
+    memory, and where the one after that begins; all at once they would wait for each other.
+    """
     z, w = e.at(z, z_at), e.at(w, w_at)
     compressed = _EmitterOfRows(e, begins, ends, indices, values, rows)
     bias, scale = e.at(bias, bias_at), e.broadcast(scale)
@@ -529,6 +536,15 @@ def gather_panel(e, z, z_at, w, w_at, begins, ends, indices, values, rows, first
                 total = e.builder.fadd(e.builder.fadd(a, b), e.builder.fadd(c, d))
                 at = e.plus(e.times(i, e.panel), v * e.lanes)
                 e.store(e.muladd(scale, total, e.load(e.at(bias, v * e.lanes))), e.at(z, at))
+            with e.builder.if_then(e.builder.icmp_signed("<", i, ahead)):
+                row = e.builder.load(e.at(rows, e.builder.add(i, m)))
+                begin, end = e.builder.load(e.at(begins, row)), e.builder.load(e.at(ends, row))
+                e.prefetch(indices, 4, begin, end)
+                e.prefetch(values, e.size, begin, end)
+            with e.builder.if_then(e.builder.icmp_signed("<", e.builder.add(i, m), ahead)):
+                row = e.builder.load(e.at(rows, e.builder.add(i, e.times(m, 2))))
+                e.prefetch_line(e.at(begins, row))
+                e.prefetch_line(e.at(ends, row))
 
     e.one_or_two(vectors, panel)
 
@@ -803,22 +819,6 @@ def prefetch_dense(e, x, jump, first, last, rows, m):
     with e.loop(e.integer(0), m) as i:
         x_i = e.at(x, e.times(e.builder.load(e.at(rows, i)), jump))
         e.prefetch(x_i, e.size, first, last)
-
-
-def _plain_prefetch_compressed(
-    values: np.ndarray, begins: np.ndarray, ends: np.ndarray, indices: np.ndarray, rows: np.ndarray, m: int
-) -> None:
-    pass
-
-
-@vector_code(_plain_prefetch_compressed)
-def prefetch_compressed(e, values, begins, ends, indices, rows, m):
-    """Ask for the entries of the next mini-batch."""
-    with e.loop(e.integer(0), m) as i:
-        row = e.builder.load(e.at(rows, i))
-        first, last = e.builder.load(e.at(begins, row)), e.builder.load(e.at(ends, row))
-        e.prefetch(indices, 4, first, last)
-        e.prefetch(values, e.size, first, last)
 
 
 def _inside(emit: Callable[..., Any]) -> Callable[..., Any]:
@@ -1184,7 +1184,8 @@ def move_column(e, work, source, source_row, target, target_row, m):
 
 def _plain_subtract_targets(
     work: np.ndarray, delta_at: int, a_at: int, targets: np.ndarray, labels: np.ndarray, weights: np.ndarray,
-    rows: np.ndarray, first: int, last: int, n: int, j: int, factor: Any, labelled: bool, weighted: bool,
+    rows: np.ndarray, first: int, last: int, n: int, j: int, factor: Any, labelled: bool, weighted: bool, m: int,
+    ahead: int,
 ) -> None:  # fmt: skip
     panel = 2 * VECTOR_BYTES // work.itemsize
     width = min(panel, n - j)
@@ -1197,11 +1198,12 @@ def _plain_subtract_targets(
 
 @vector_code(_plain_subtract_targets)
 def subtract_targets(
-    e, work, delta_at, a_at, targets, labels, weights, rows, first, last, n, j, factor, labelled, weighted
+    e, work, delta_at, a_at, targets, labels, weights, rows, first, last, n, j, factor, labelled, weighted, m, ahead
 ):
     """Δ ← factor (A - Y) for one panel, from unit j of n on, and rows first … last - 1; zero in the padding.
 
-    Y stands in rows of numbers or in one label each. If weighted, factor counts times each example's weight.
+    Y stands in rows of numbers or in one label each. If weighted, factor counts times each example's weight. What the
+    next mini-batch will read of them is asked for, see `gather_panel`.
     """
     b, zero = e.builder, ir.Constant(e.vector, None)
     ones, delta, a = ir.Constant(e.vector, [1.0] * e.lanes), e.at(work, delta_at), e.at(work, a_at)
@@ -1220,6 +1222,10 @@ def subtract_targets(
                     b.store(e.load_some(e.at(targets, e.plus(e.times(row, n), unit)), used), y)
             difference = b.fmul(counted, b.fsub(e.load(e.at(a, at)), b.load(y)))
             e.store(b.select(used, difference, zero), e.at(delta, at))
+        with b.if_then(b.icmp_signed("<", i, ahead)):
+            row = b.load(e.at(rows, b.add(i, m)))
+            for x in (e.at(labels, row), e.at(weights, row), e.at(targets, e.plus(e.times(row, n), j))):
+                e.prefetch_line(x)  # one that is empty is asked for somewhere else: no harm
 
 
 # The multipliers of `dropout.mask`, once more: compiled code is stamped by this file alone.
@@ -1426,7 +1432,7 @@ def times_layer_derivative(shape, work, l, m, part):
 
 
 @inlined
-def add_up_halves(shape, packed, scale, work, data, rows, halves, at, me, threads, sync):
+def add_up_halves(shape, packed, scale, work, data, rows, ahead, halves, at, me, threads, sync):
     """Z¹ = X (W¹)ᵀ + b¹, what each half of the inputs adds apart: a half by each of two threads, or both by one.
 
     The halves, blocks like Z¹, stand one after the other in `halves` from `at` on.
@@ -1446,7 +1452,7 @@ def add_up_halves(shape, packed, scale, work, data, rows, halves, at, me, thread
                 if sparse:
                     gather_panel(
                         halves, to, packed, from_w, begins, ends, data.indices, data.values, rows, 0, m,
-                        vectors, scale, work, shape.zeros_at,
+                        vectors, scale, work, shape.zeros_at, m, ahead if j == 0 else 0,
                     )  # fmt: skip
                 else:
                     forward_panel(
@@ -1460,7 +1466,7 @@ def add_up_halves(shape, packed, scale, work, data, rows, halves, at, me, thread
 
 
 @inlined
-def forward(shape, packed, scale, work, data, rows, halved, rules, step, me, threads, sync):
+def forward(shape, packed, scale, work, data, rows, ahead, halved, rules, step, me, threads, sync):
     """Zˡ = Aˡ⁻¹ (Wˡ)ᵀ + bˡ and Aˡ = σ(Zˡ) for the examples `rows`; W² is scale times what is packed.
 
     If halved, Z¹ stands there already. Where the layout has room for it, the layer above reads what dropout leaves of
@@ -1481,7 +1487,7 @@ def forward(shape, packed, scale, work, data, rows, halved, rules, step, me, thr
             if l == 1 and sparse:
                 gather_panel(
                     work, z_at, packed, w_at, data.begins, data.ends, data.indices, data.values, rows, first, last,
-                    vectors, scale, packed, b_at,
+                    vectors, scale, packed, b_at, m, ahead if g == part.first_panel else 0,
                 )  # fmt: skip
             else:
                 a_at, to = layers[l - 1, PASSED_AT] + first * panel, z_at + first * panel
@@ -1498,7 +1504,7 @@ def forward(shape, packed, scale, work, data, rows, halved, rules, step, me, thr
 
 
 @inlined
-def output_error(shape, work, data, rows, part, factor):
+def output_error(shape, work, data, rows, ahead, part, factor):
     """Δᴸ = ∇ₐC ⊙ σ'(Zᴸ) in my part; where cost and output are a pair (cross-entropy and sigmoid, …) σ' cancels.
 
     All errors are factor times those of the book: BP2 passes it on, and BP3 and BP4 find it in what they add.
@@ -1508,7 +1514,7 @@ def output_error(shape, work, data, rows, part, factor):
     for j in range(part.first_panel * panel, part.last_panel * panel, panel):
         subtract_targets(
             work, delta_at + j * m, a_at + j * m, data.targets, data.labels, data.weights, rows, part.first_row,
-            part.last_row, n, j, factor, data.labels.size, data.weights.size,
+            part.last_row, n, j, factor, data.labels.size, data.weights.size, m, ahead,
         )  # BP1  # fmt: skip
     if shape.cost == QUADRATIC:
         times_layer_derivative(shape, work, last, m, part)  # BP1
@@ -1682,7 +1688,7 @@ def run(
     for step in range((order.size + batch_size - 1) // batch_size):
         start = step * batch_size
         rows = order[start : min(start + batch_size, order.size)]
-        m = rows.size
+        m, ahead = rows.size, order.size - start - rows.size
         if task != PREDICT and m >= TRANSPOSED_FROM and crew > 1:
             for l in range(2, depth):
                 part = mine(shape, l - 1, m, hand, crew)
@@ -1693,15 +1699,14 @@ def run(
         drop_at = step if task == TRAIN and rules.keys.size > 0 else -1
         if halved:  # in one of two places by turns: the other thread may still read what was added up last
             add_up_halves(
-                shape, packed, my_scale, work, data, rows, halves, step % 2 * (halves.size // 2), me, threads, sync
+                shape, packed, my_scale, work, data, rows, ahead, halves, step % 2 * (halves.size // 2), me, threads,
+                sync,
             )
-        forward(shape, packed, my_scale, work, data, rows, halved, rules, drop_at, hand, crew, sync)
+        forward(shape, packed, my_scale, work, data, rows, ahead, halved, rules, drop_at, hand, crew, sync)
         following = order[start + m : min(start + m + batch_size, order.size)]
         first, last = share(following.size, hand, crew)
         following = following[first:last]
-        if sparse:
-            prefetch_compressed(data.values, data.begins, data.ends, data.indices, following, following.size)
-        else:
+        if not sparse:
             prefetch_dense(data.dense, below, first_k, last_k, following, following.size)
         part = mine(shape, depth - 1, m, hand, crew)
         if task == PREDICT:
@@ -1714,7 +1719,7 @@ def run(
             into, keep, keep_bias, factor = packed, one - eta[step] * decay, one, -eta[step] / number(m)
         elif task == TRAIN:
             into, factor = steps.gradient, one / number(m)
-        output_error(shape, work, data, rows, part, factor)
+        output_error(shape, work, data, rows, ahead, part, factor)
         for l in range(depth - 2, 0, -1):
             wait(sync, hand, crew)
             propagate_error(shape, packed, work, l, m, rules, drop_at, hand, crew)

@@ -138,7 +138,9 @@ def test_gather_panel(dtype: type, vectors: int) -> None:
         Z = float(scale) * X[rows].astype(float) @ w.now + bias.now
         wanted[first:, :used] = Z[first:, :used]
         place, start = (z.flat, z.at, w.flat, w.at), (bias.flat, bias.at)
-        call.gather_panel(*place, *entries, rows, first, m, vectors, scale, *start)
+        ahead = int(rng.integers(0, m + 1))  # more rows follow, which are asked for and not read
+        rows = np.concatenate([rows, rows])
+        call.gather_panel(*place, *entries, rows, first, m, vectors, scale, *start, m, ahead)
         z.check(wanted, 50 * np.finfo(dtype).eps * (1 + n**0.5))
 
 
@@ -162,7 +164,7 @@ def test_an_input_named_twice_in_a_row_counts_twice(dtype: type) -> None:
     indices, values = np.array([1, 0, 1], np.int32), np.array([2, 5, 3], dtype)
     row = np.array([0]), np.array([3]), indices, values
     w, z, rows, one = np.ones(2 * p, dtype), np.zeros(p, dtype), np.array([0]), dtype(1)
-    call.gather_panel(z, 0, w, 0, *row, rows, 0, 1, 2, one, np.zeros(p, dtype), 0)
+    call.gather_panel(z, 0, w, 0, *row, rows, 0, 1, 2, one, np.zeros(p, dtype), 0, 1, 0)
     np.testing.assert_array_equal(z, np.full(p, 10))
     call.scatter_panel(w, 0, np.ones(p, dtype), 0, *row, rows, 1, 2, one)
     np.testing.assert_array_equal(w.reshape(2, p), [[6] * p, [6] * p])
@@ -290,7 +292,7 @@ def test_subtract_targets(dtype: type, by_label: bool, weighted: bool) -> None:
             for first, last in ((0, 1), (1, 4)):
                 call.subtract_targets(
                     work, size + 4 * j, 4 * j, targets, given, weights, rows, first, last, n, j, factor,
-                    given.size, weights.size,
+                    given.size, weights.size, 4, 0,
                 )  # fmt: skip
         delta = unpanelled(work[size:], 4, size // 4, dtype)
         counted = (factor * weights[rows] if weighted else np.full(4, factor, dtype))[:, np.newaxis]
