@@ -51,6 +51,7 @@ def _vector_bytes() -> int:
 
 
 VECTOR_BYTES = _vector_bytes()
+_IS_X86 = llvmlite.binding.get_default_triple().startswith("x86_64")
 
 # nnan and ninf are left out, so that NaN and infinity keep their meaning (a divergence must show).
 _FAST = {"nsz", "arcp", "contract", "afn", "reassoc"}
@@ -707,7 +708,7 @@ def dot_rows(e, c, c_at, d, d_at, d_jump, w, w_at, w_jump, rows, panels):
 
 def _plain_spread_rows(
     a: np.ndarray, a_at: int, a_jump: int, x: np.ndarray, x_at: int, x_jump: int, n: int, rows: np.ndarray,
-    first: int, last: int,
+    first: int, last: int, m: int, ahead: int,
 ) -> None:  # fmt: skip
     panel = 2 * VECTOR_BYTES // a.itemsize
     for i in range(first, last):
@@ -718,7 +719,7 @@ def _plain_spread_rows(
 
 
 @vector_code(_plain_spread_rows)
-def spread_rows(e, a, a_at, a_jump, x, x_at, x_jump, n, rows, first, last):
+def spread_rows(e, a, a_at, a_jump, x, x_at, x_jump, n, rows, first, last, m, ahead):
     """A ← n columns of rows first … last - 1 of a mini-batch out of X, rows x_jump apart, into panels a_jump apart."""
     a, x = e.at(a, a_at), e.at(x, x_at)
 
@@ -737,6 +738,9 @@ def spread_rows(e, a, a_at, a_jump, x, x_at, x_jump, n, rows, first, last):
         x_rest, a_rest = e.at(x_i, e.times(whole, e.panel)), e.at(a_i, e.times(whole, a_jump))
         rest = e.builder.srem(n, e.integer(e.panel))
         e.blocks(rest, (e.lanes, 1), lambda at, width: move(e.at(x_rest, at), e.at(a_rest, at), width))
+        with e.builder.if_then(e.builder.icmp_signed("<", i, ahead)):
+            row = e.builder.load(e.at(rows, e.builder.add(i, m)))
+            e.prefetch(e.at(x, e.times(row, x_jump)), e.size, e.integer(0), n)
 
 
 class _EmitterOfRows:
@@ -809,21 +813,55 @@ def _bitcast(context: Any, builder: Any, signature: Any, args: Any) -> Any:
     return builder.bitcast(args[0], context.get_value_type(signature.return_type))
 
 
-def _plain_prefetch_dense(x: np.ndarray, jump: int, first: int, last: int, rows: np.ndarray, m: int) -> None:
-    pass
-
-
-@vector_code(_plain_prefetch_dense)
-def prefetch_dense(e, x, jump, first, last, rows, m):
-    """Ask for inputs first … last - 1 of the next mini-batch: rows in random order, jump apart."""
-    with e.loop(e.integer(0), m) as i:
-        x_i = e.at(x, e.times(e.builder.load(e.at(rows, i)), jump))
-        e.prefetch(x_i, e.size, first, last)
-
-
 def _inside(emit: Callable[..., Any]) -> Callable[..., Any]:
-    """Make an intrinsic that says something of the function it stands in; nothing with the JIT off."""
-    return (lambda: None) if DISABLE_JIT else intrinsic(emit)
+    """Make an intrinsic that changes how the function it stands in is compiled or run; nothing with the JIT off."""
+    return (lambda *arguments: None) if DISABLE_JIT else intrinsic(emit)
+
+
+# The bits of x86's control register that make results and operands below the smallest normal number 0.
+_FLUSH = 0x8040
+
+
+@_inside
+def flush_subnormals(typingctx):
+    """Have what is smaller than every normal number count as 0; returns how things were, for `as_before`.
+
+    Each operation on one of these takes x86 a hundred times as long as another; Adam's averages of squares of small
+    gradients fill up with them. Other processors are left as they are.
+    """
+
+    def codegen(context, builder, signature, args):
+        if not _IS_X86:
+            return ir.Constant(ir.IntType(32), 0)
+        place = cgutils.alloca_once(builder, ir.IntType(32))
+        _control_register(builder, "stmxcsr", place)
+        before = builder.load(place)
+        builder.store(builder.or_(before, ir.Constant(ir.IntType(32), _FLUSH)), place)
+        _control_register(builder, "ldmxcsr", place)
+        return before
+
+    return types.int32(), codegen
+
+
+@_inside
+def as_before(typingctx, before):
+    """Undo `flush_subnormals`: what called us counts on them."""
+
+    def codegen(context, builder, signature, args):
+        if _IS_X86:
+            place = cgutils.alloca_once(builder, ir.IntType(32))
+            builder.store(args[0], place)
+            _control_register(builder, "ldmxcsr", place)
+        return context.get_dummy_value()
+
+    return types.void(types.int32), codegen
+
+
+def _control_register(builder: Any, instruction: str, place: Any) -> None:
+    byte = ir.IntType(8).as_pointer()
+    kind = ir.FunctionType(ir.VoidType(), [byte])
+    function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.x86.sse.{instruction}")
+    builder.call(function, [builder.bitcast(place, byte)])
 
 
 @_inside
@@ -896,7 +934,7 @@ def wait(e, sync, me, threads):
 
 def _breathe(builder: Any) -> None:
     """The processor's own instruction for a loop that waits, where it has one."""
-    if llvmlite.binding.get_default_triple().startswith("x86_64"):
+    if _IS_X86:
         kind = ir.FunctionType(ir.VoidType(), [])
         builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.sse2.pause"), [])
 
@@ -1446,7 +1484,7 @@ def add_up_halves(shape, packed, scale, work, data, rows, ahead, halves, at, me,
             ends = data.middles if threads == 1 and half == FIRST else data.ends
             a_at = layers[0, A_AT] + first * m
             if not sparse:
-                spread_rows(work, a_at, panel * m, data.dense, first, below, last - first, rows, 0, m)
+                spread_rows(work, a_at, panel * m, data.dense, first, below, last - first, rows, 0, m, m, ahead)
             for j in range(0, n, panel):
                 to, from_w, vectors = at + half * size + j * m, w_at + j * below, vectors_of(shape, n, j)
                 if sparse:
@@ -1476,7 +1514,7 @@ def forward(shape, packed, scale, work, data, rows, ahead, halved, rules, step, 
     if not sparse and not halved:
         n = layers[0, SIZE]
         first, last = share(m, me, threads)
-        spread_rows(work, layers[0, A_AT], panel * m, data.dense, 0, n, n, rows, first, last)
+        spread_rows(work, layers[0, A_AT], panel * m, data.dense, 0, n, n, rows, first, last, m, ahead)
         wait(sync, me, threads)
     for l in range(1, len(layers)):
         n, below, part = layers[l, SIZE], layers[l - 1, SIZE], mine(shape, l, m, me, threads)
@@ -1675,6 +1713,7 @@ def run(
     blocks like Z¹, layer 1 is computed in halves: then `threads` are one, or two that each have a packed, scale, work
     and steps of their own, in which their half of W¹ counts, and data whose compressed rows are their half.
     """
+    before = flush_subnormals()
     number, layers, panel = packed.dtype.type, shape.layers, shape.panel
     one, zero = number(1), number(0)
     sparse, w_at, below, depth = data.begins.size > 0, layers[1, WEIGHT_AT], layers[0, SIZE], len(layers)
@@ -1703,11 +1742,6 @@ def run(
                 sync,
             )
         forward(shape, packed, my_scale, work, data, rows, ahead, halved, rules, drop_at, hand, crew, sync)
-        following = order[start + m : min(start + m + batch_size, order.size)]
-        first, last = share(following.size, hand, crew)
-        following = following[first:last]
-        if not sparse:
-            prefetch_dense(data.dense, below, first_k, last_k, following, following.size)
         part = mine(shape, depth - 1, m, hand, crew)
         if task == PREDICT:
             take_outputs(shape, work, m, part, result, start)
@@ -1766,6 +1800,7 @@ def run(
         wait(sync, hand, crew)
     if hand == 0:
         scale[0] = my_scale
+    as_before(before)
 
 
 # --------------------------------------------------------------------------------------------------------------

@@ -236,7 +236,7 @@ def test_spread_rows(dtype: type) -> None:
         X, rows = np.random.default_rng(0).normal(size=(6, n)).astype(dtype), np.array([4, 0, 4, 2])
         panels = -(-n // p)
         work = np.full(3 + panels * 4 * p + 2, np.nan, dtype)
-        call.spread_rows(work, 3, 4 * p, X.reshape(-1), 0, n, n, rows, 1, 4)
+        call.spread_rows(work, 3, 4 * p, X.reshape(-1), 0, n, n, rows, 1, 4, 4, 0)
         got = unpanelled(work[3:-2], 4, panels * p, dtype)
         np.testing.assert_array_equal(got[1:, :n], X[rows[1:]])
         assert np.isnan(got[0]).all() and np.isnan(got[:, n:]).all()  # the first row is another thread's
