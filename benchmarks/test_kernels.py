@@ -96,7 +96,7 @@ def rows_forward(dtype: np.dtype) -> Case:
         np.add(Z, b, out=Z)
 
     return Case(
-        lambda: gather(z, 0, w, 0, data.begins, data.ends, data.indices, data.values, rows, 0, M, 2, one, b, 0, M, 0),
+        lambda: gather(z, 0, w, 0, data.begins, data.ends, data.indices, data.values, rows, 0, M, 2, one, b, 0, M),
         twin,
         lambda: Z,
     )
@@ -114,7 +114,7 @@ def rows_update(dtype: np.dtype) -> Case:
         np.add(W, nabla, out=W)
 
     return Case(
-        lambda: scatter(w, 0, d, 0, data.begins, data.ends, data.indices, data.values, rows, M, 2, one),
+        lambda: scatter(w, 0, d, 0, data.begins, data.ends, data.indices, data.values, rows, M, 2, one, 0),
         twin,
         lambda: W,
     )

@@ -241,6 +241,11 @@ class Data(NamedTuple):
 # --------------------------------------------------------------------------------------------------------------
 
 
+# How many examples are asked for before they are needed. The memory answers within half a microsecond, and each takes
+# 0.2 µs or more.
+AHEAD = 10
+
+
 class _Emitter:
     """Emits vector code for one element type: loads, stores, broadcasts, fused multiply-adds, counted loops."""
 
@@ -334,6 +339,13 @@ class _Emitter:
         kind = ir.FunctionType(ir.VoidType(), [byte, i32, i32, i32])
         ask = cgutils.get_or_insert_function(self.builder.module, kind, "llvm.prefetch.p0")
         self.builder.call(ask, [self.builder.bitcast(place, byte), i32(0), i32(3), i32(1)])
+
+    @contextmanager
+    def row_ahead(self, rows: Any, i: Any, ahead: int, known: Any) -> Iterator[Any]:
+        """Code for the example that stands so many places after place i of `rows`, if that is known."""
+        place = self.plus(i, ahead)
+        with self.builder.if_then(self.builder.icmp_signed("<", place, known)):
+            yield self.builder.load(self.at(rows, place))
 
     def variable(self, value: Any) -> Any:
         """A local that LLVM keeps in a register."""
@@ -494,7 +506,7 @@ def update_panel(e, c, c_at, a, a_at, a_jump, b, b_at, keep, rows, vectors, step
 def _plain_gather_panel(
     z: np.ndarray, z_at: int, w: np.ndarray, w_at: int, begins: np.ndarray, ends: np.ndarray, indices: np.ndarray,
     values: np.ndarray, rows: np.ndarray, first: int, last: int, vectors: int, scale: Any, bias: np.ndarray,
-    bias_at: int, m: int, ahead: int,
+    bias_at: int, known: int,
 ) -> None:  # fmt: skip
     n = VECTOR_BYTES // z.itemsize
     panel, used = 2 * n, vectors * n
@@ -508,12 +520,12 @@ def _plain_gather_panel(
 
 @vector_code(_plain_gather_panel)
 def gather_panel(
-    e, z, z_at, w, w_at, begins, ends, indices, values, rows, first, last, vectors, scale, bias, bias_at, m, ahead
+    e, z, z_at, w, w_at, begins, ends, indices, values, rows, first, last, vectors, scale, bias, bias_at, known
 ):
-    """Z ← scale X W + b for one panel and the compressed rows first … last - 1 of the mini-batch of m.
+    """Z ← scale X W + b for one panel and the compressed rows first … last - 1 of the mini-batch.
 
-    Behind it `rows` goes on with `ahead` more. With each row the next mini-batch's is asked for, which lies anywhere in
-    memory, and where the one after that begins; all at once they would wait for each other.
+    Examples lie anywhere in memory: with each row one that comes AHEAD rows later is asked for, and where one twice as
+    far begins, as long as there are that many known; all of a mini-batch at once would wait for each other.
     """
     z, w = e.at(z, z_at), e.at(w, w_at)
     compressed = _EmitterOfRows(e, begins, ends, indices, values, rows)
@@ -537,13 +549,9 @@ def gather_panel(
                 total = e.builder.fadd(e.builder.fadd(a, b), e.builder.fadd(c, d))
                 at = e.plus(e.times(i, e.panel), v * e.lanes)
                 e.store(e.muladd(scale, total, e.load(e.at(bias, v * e.lanes))), e.at(z, at))
-            with e.builder.if_then(e.builder.icmp_signed("<", i, ahead)):
-                row = e.builder.load(e.at(rows, e.builder.add(i, m)))
-                begin, end = e.builder.load(e.at(begins, row)), e.builder.load(e.at(ends, row))
-                e.prefetch(indices, 4, begin, end)
-                e.prefetch(values, e.size, begin, end)
-            with e.builder.if_then(e.builder.icmp_signed("<", e.builder.add(i, m), ahead)):
-                row = e.builder.load(e.at(rows, e.builder.add(i, e.times(m, 2))))
+            with e.row_ahead(rows, i, AHEAD, known) as row:
+                compressed.prefetch(row)
+            with e.row_ahead(rows, i, 2 * AHEAD, known) as row:
                 e.prefetch_line(e.at(begins, row))
                 e.prefetch_line(e.at(ends, row))
 
@@ -552,7 +560,7 @@ def gather_panel(
 
 def _plain_scatter_panel(
     w: np.ndarray, w_at: int, d: np.ndarray, d_at: int, begins: np.ndarray, ends: np.ndarray, indices: np.ndarray,
-    values: np.ndarray, rows: np.ndarray, m: int, vectors: int, factor: Any,
+    values: np.ndarray, rows: np.ndarray, m: int, vectors: int, factor: Any, known: int,
 ) -> None:  # fmt: skip
     n = VECTOR_BYTES // w.itemsize
     panel, used = 2 * n, vectors * n
@@ -564,8 +572,8 @@ def _plain_scatter_panel(
 
 
 @vector_code(_plain_scatter_panel)
-def scatter_panel(e, w, w_at, d, d_at, begins, ends, indices, values, rows, m, vectors, factor):
-    """W ← W + factor Xᵀ Δ for one panel and the compressed rows X of the mini-batch."""
+def scatter_panel(e, w, w_at, d, d_at, begins, ends, indices, values, rows, m, vectors, factor, known):
+    """W ← W + factor Xᵀ Δ for one panel and the m compressed rows X of the mini-batch; see `gather_panel`."""
     w, d = e.at(w, w_at), e.at(d, d_at)
     compressed = _EmitterOfRows(e, begins, ends, indices, values, rows)
     factor = e.broadcast(factor)
@@ -583,6 +591,8 @@ def scatter_panel(e, w, w_at, d, d_at, begins, ends, indices, values, rows, m, v
                     e.store(e.muladd(x_k, row[v], e.load(w_kv)), w_kv)
 
             compressed.for_row(i, entry)
+            with e.row_ahead(rows, i, AHEAD, known) as row:
+                compressed.prefetch(row)
 
     e.one_or_two(vectors, panel)
 
@@ -708,7 +718,7 @@ def dot_rows(e, c, c_at, d, d_at, d_jump, w, w_at, w_jump, rows, panels):
 
 def _plain_spread_rows(
     a: np.ndarray, a_at: int, a_jump: int, x: np.ndarray, x_at: int, x_jump: int, n: int, rows: np.ndarray,
-    first: int, last: int, m: int, ahead: int,
+    first: int, last: int, known: int,
 ) -> None:  # fmt: skip
     panel = 2 * VECTOR_BYTES // a.itemsize
     for i in range(first, last):
@@ -719,7 +729,7 @@ def _plain_spread_rows(
 
 
 @vector_code(_plain_spread_rows)
-def spread_rows(e, a, a_at, a_jump, x, x_at, x_jump, n, rows, first, last, m, ahead):
+def spread_rows(e, a, a_at, a_jump, x, x_at, x_jump, n, rows, first, last, known):
     """A ← n columns of rows first … last - 1 of a mini-batch out of X, rows x_jump apart, into panels a_jump apart."""
     a, x = e.at(a, a_at), e.at(x, x_at)
 
@@ -738,8 +748,7 @@ def spread_rows(e, a, a_at, a_jump, x, x_at, x_jump, n, rows, first, last, m, ah
         x_rest, a_rest = e.at(x_i, e.times(whole, e.panel)), e.at(a_i, e.times(whole, a_jump))
         rest = e.builder.srem(n, e.integer(e.panel))
         e.blocks(rest, (e.lanes, 1), lambda at, width: move(e.at(x_rest, at), e.at(a_rest, at), width))
-        with e.builder.if_then(e.builder.icmp_signed("<", i, ahead)):
-            row = e.builder.load(e.at(rows, e.builder.add(i, m)))
+        with e.row_ahead(rows, i, AHEAD, known) as row:
             e.prefetch(e.at(x, e.times(row, x_jump)), e.size, e.integer(0), n)
 
 
@@ -754,6 +763,12 @@ class _EmitterOfRows:
         """(the input's number, its value in every lane) of entry t."""
         value = self.e.builder.load(self.e.at(self.values, t))
         return self.e.load_integer(self.e.at(self.indices, t)), self.e.broadcast(value)
+
+    def prefetch(self, row: Any) -> None:
+        """Ask for the entries of an example."""
+        first, last = self.e.builder.load(self.e.at(self.begins, row)), self.e.builder.load(self.e.at(self.ends, row))
+        self.e.prefetch(self.indices, 4, first, last)
+        self.e.prefetch(self.values, self.e.size, first, last)
 
     def for_row(self, i: Any, emit: Callable[[Any, int], None]) -> None:
         """emit(t, which) for the entries t of the row that `rows` has at i, in their order; which = 0 … 3 in turn."""
@@ -1222,8 +1237,8 @@ def move_column(e, work, source, source_row, target, target_row, m):
 
 def _plain_subtract_targets(
     work: np.ndarray, delta_at: int, a_at: int, targets: np.ndarray, labels: np.ndarray, weights: np.ndarray,
-    rows: np.ndarray, first: int, last: int, n: int, j: int, factor: Any, labelled: bool, weighted: bool, m: int,
-    ahead: int,
+    rows: np.ndarray, first: int, last: int, n: int, j: int, factor: Any, labelled: bool, weighted: bool,
+    known: int,
 ) -> None:  # fmt: skip
     panel = 2 * VECTOR_BYTES // work.itemsize
     width = min(panel, n - j)
@@ -1236,12 +1251,12 @@ def _plain_subtract_targets(
 
 @vector_code(_plain_subtract_targets)
 def subtract_targets(
-    e, work, delta_at, a_at, targets, labels, weights, rows, first, last, n, j, factor, labelled, weighted, m, ahead
+    e, work, delta_at, a_at, targets, labels, weights, rows, first, last, n, j, factor, labelled, weighted, known
 ):
     """Δ ← factor (A - Y) for one panel, from unit j of n on, and rows first … last - 1; zero in the padding.
 
-    Y stands in rows of numbers or in one label each. If weighted, factor counts times each example's weight. What the
-    next mini-batch will read of them is asked for, see `gather_panel`.
+    Y stands in rows of numbers or in one label each. If weighted, factor counts times each example's weight. Those that
+    come later are asked for, see `gather_panel`.
     """
     b, zero = e.builder, ir.Constant(e.vector, None)
     ones, delta, a = ir.Constant(e.vector, [1.0] * e.lanes), e.at(work, delta_at), e.at(work, a_at)
@@ -1260,8 +1275,7 @@ def subtract_targets(
                     b.store(e.load_some(e.at(targets, e.plus(e.times(row, n), unit)), used), y)
             difference = b.fmul(counted, b.fsub(e.load(e.at(a, at)), b.load(y)))
             e.store(b.select(used, difference, zero), e.at(delta, at))
-        with b.if_then(b.icmp_signed("<", i, ahead)):
-            row = b.load(e.at(rows, b.add(i, m)))
+        with e.row_ahead(rows, i, AHEAD, known) as row:
             for x in (e.at(labels, row), e.at(weights, row), e.at(targets, e.plus(e.times(row, n), j))):
                 e.prefetch_line(x)  # one that is empty is asked for somewhere else: no harm
 
@@ -1470,7 +1484,7 @@ def times_layer_derivative(shape, work, l, m, part):
 
 
 @inlined
-def add_up_halves(shape, packed, scale, work, data, rows, ahead, halves, at, me, threads, sync):
+def add_up_halves(shape, packed, scale, work, data, rows, known, again, halves, at, me, threads, sync):
     """Z¹ = X (W¹)ᵀ + b¹, what each half of the inputs adds apart: a half by each of two threads, or both by one.
 
     The halves, blocks like Z¹, stand one after the other in `halves` from `at` on.
@@ -1484,13 +1498,13 @@ def add_up_halves(shape, packed, scale, work, data, rows, ahead, halves, at, me,
             ends = data.middles if threads == 1 and half == FIRST else data.ends
             a_at = layers[0, A_AT] + first * m
             if not sparse:
-                spread_rows(work, a_at, panel * m, data.dense, first, below, last - first, rows, 0, m, m, ahead)
+                spread_rows(work, a_at, panel * m, data.dense, first, below, last - first, rows, 0, m, known)
             for j in range(0, n, panel):
                 to, from_w, vectors = at + half * size + j * m, w_at + j * below, vectors_of(shape, n, j)
                 if sparse:
                     gather_panel(
                         halves, to, packed, from_w, begins, ends, data.indices, data.values, rows, 0, m,
-                        vectors, scale, work, shape.zeros_at, m, ahead if j == 0 else 0,
+                        vectors, scale, work, shape.zeros_at, known if j == 0 else again,
                     )  # fmt: skip
                 else:
                     forward_panel(
@@ -1504,7 +1518,7 @@ def add_up_halves(shape, packed, scale, work, data, rows, ahead, halves, at, me,
 
 
 @inlined
-def forward(shape, packed, scale, work, data, rows, ahead, halved, rules, step, me, threads, sync):
+def forward(shape, packed, scale, work, data, rows, known, again, halved, rules, step, me, threads, sync):
     """Zˡ = Aˡ⁻¹ (Wˡ)ᵀ + bˡ and Aˡ = σ(Zˡ) for the examples `rows`; W² is scale times what is packed.
 
     If halved, Z¹ stands there already. Where the layout has room for it, the layer above reads what dropout leaves of
@@ -1514,7 +1528,7 @@ def forward(shape, packed, scale, work, data, rows, ahead, halved, rules, step, 
     if not sparse and not halved:
         n = layers[0, SIZE]
         first, last = share(m, me, threads)
-        spread_rows(work, layers[0, A_AT], panel * m, data.dense, 0, n, n, rows, first, last, m, ahead)
+        spread_rows(work, layers[0, A_AT], panel * m, data.dense, 0, n, n, rows, first, last, known)
         wait(sync, me, threads)
     for l in range(1, len(layers)):
         n, below, part = layers[l, SIZE], layers[l - 1, SIZE], mine(shape, l, m, me, threads)
@@ -1525,7 +1539,7 @@ def forward(shape, packed, scale, work, data, rows, ahead, halved, rules, step, 
             if l == 1 and sparse:
                 gather_panel(
                     work, z_at, packed, w_at, data.begins, data.ends, data.indices, data.values, rows, first, last,
-                    vectors, scale, packed, b_at, m, ahead if g == part.first_panel else 0,
+                    vectors, scale, packed, b_at, known if g == part.first_panel else again,
                 )  # fmt: skip
             else:
                 a_at, to = layers[l - 1, PASSED_AT] + first * panel, z_at + first * panel
@@ -1542,7 +1556,7 @@ def forward(shape, packed, scale, work, data, rows, ahead, halved, rules, step, 
 
 
 @inlined
-def output_error(shape, work, data, rows, ahead, part, factor):
+def output_error(shape, work, data, rows, known, part, factor):
     """Δᴸ = ∇ₐC ⊙ σ'(Zᴸ) in my part; where cost and output are a pair (cross-entropy and sigmoid, …) σ' cancels.
 
     All errors are factor times those of the book: BP2 passes it on, and BP3 and BP4 find it in what they add.
@@ -1552,7 +1566,7 @@ def output_error(shape, work, data, rows, ahead, part, factor):
     for j in range(part.first_panel * panel, part.last_panel * panel, panel):
         subtract_targets(
             work, delta_at + j * m, a_at + j * m, data.targets, data.labels, data.weights, rows, part.first_row,
-            part.last_row, n, j, factor, data.labels.size, data.weights.size, m, ahead,
+            part.last_row, n, j, factor, data.labels.size, data.weights.size, known,
         )  # BP1  # fmt: skip
     if shape.cost == QUADRATIC:
         times_layer_derivative(shape, work, last, m, part)  # BP1
@@ -1593,7 +1607,7 @@ def propagate_error(shape, packed, work, l, m, rules, step, me, threads):
 
 
 @inlined
-def accumulate_gradient(shape, work, data, half, rows, l, into, scale, keep, keep_bias, me, threads):
+def accumulate_gradient(shape, work, data, half, rows, again, l, into, scale, keep, keep_bias, me, threads):
     """Wˡ ← keep Wˡ + (Δˡ)ᵀ Aˡ⁻¹ and bˡ ← keep_bias bˡ + 1ᵀ Δˡ, on the parameters in `into`: my share of them.
 
     Of W¹ only the rows of this half of the inputs. With `into` the network's own parameters, errors times -η/m and keep
@@ -1614,7 +1628,7 @@ def accumulate_gradient(shape, work, data, half, rows, l, into, scale, keep, kee
         if l == 1 and sparse:
             scatter_panel(
                 into, w_at + j * below, work, delta_at + j * m, data.begins, data.ends, data.indices, data.values, rows,
-                m, vectors, scale,
+                m, vectors, scale, m if g == first else again,
             )  # BP4  # fmt: skip
     if not (l == 1 and sparse):
         first, last = share(panels * groups, me, threads)
@@ -1689,7 +1703,7 @@ def take_step(packed, first, last, steps, eta, decay, l1):
 
 
 PREDICT, DIFFERENTIATE, TRAIN = range(3)
-# So much of A stays in the second-level cache while all panels of W pass it for BP4.
+# So many bytes of examples or of A stay in the second-level cache while all panels of W pass them.
 PASSED_BYTES = 2**19
 # Rows of a mini-batch from which BP2 transposes W, which costs as much as three rows of the product.
 TRANSPOSED_FROM = 4
@@ -1727,7 +1741,9 @@ def run(
     for step in range((order.size + batch_size - 1) // batch_size):
         start = step * batch_size
         rows = order[start : min(start + batch_size, order.size)]
-        m, ahead = rows.size, order.size - start - rows.size
+        m, known = rows.size, order.size - start  # of which the first m are this mini-batch
+        # compressed rows that every panel asks for: those of a mini-batch that the cache will not keep
+        again = m if m * data.values.size * (4 + packed.itemsize) > PASSED_BYTES * max(1, data.begins.size) else 0
         if task != PREDICT and m >= TRANSPOSED_FROM and crew > 1:
             for l in range(2, depth):
                 part = mine(shape, l - 1, m, hand, crew)
@@ -1738,10 +1754,10 @@ def run(
         drop_at = step if task == TRAIN and rules.keys.size > 0 else -1
         if halved:  # in one of two places by turns: the other thread may still read what was added up last
             add_up_halves(
-                shape, packed, my_scale, work, data, rows, ahead, halves, step % 2 * (halves.size // 2), me, threads,
+                shape, packed, my_scale, work, data, rows, known, again, halves, step % 2 * (halves.size // 2), me, threads,
                 sync,
             )
-        forward(shape, packed, my_scale, work, data, rows, ahead, halved, rules, drop_at, hand, crew, sync)
+        forward(shape, packed, my_scale, work, data, rows, known, again, halved, rules, drop_at, hand, crew, sync)
         part = mine(shape, depth - 1, m, hand, crew)
         if task == PREDICT:
             take_outputs(shape, work, m, part, result, start)
@@ -1753,7 +1769,7 @@ def run(
             into, keep, keep_bias, factor = packed, one - eta[step] * decay, one, -eta[step] / number(m)
         elif task == TRAIN:
             into, factor = steps.gradient, one / number(m)
-        output_error(shape, work, data, rows, ahead, part, factor)
+        output_error(shape, work, data, rows, known, part, factor)
         for l in range(depth - 2, 0, -1):
             wait(sync, hand, crew)
             propagate_error(shape, packed, work, l, m, rules, drop_at, hand, crew)
@@ -1771,7 +1787,7 @@ def run(
             my_scale = one if my_scale < number(0.5) else my_scale
             into_scale = one / my_scale if direct else one
         for l in range(depth - 1, 0, -1):
-            accumulate_gradient(shape, work, data, half, rows, l, into, into_scale, keep, keep_bias, hand, crew)
+            accumulate_gradient(shape, work, data, half, rows, again, l, into, into_scale, keep, keep_bias, hand, crew)
         if task == TRAIN and not direct:
             if hand == 0:
                 steps.powers[0] *= steps.coefficients[0]

@@ -138,9 +138,8 @@ def test_gather_panel(dtype: type, vectors: int) -> None:
         Z = float(scale) * X[rows].astype(float) @ w.now + bias.now
         wanted[first:, :used] = Z[first:, :used]
         place, start = (z.flat, z.at, w.flat, w.at), (bias.flat, bias.at)
-        ahead = int(rng.integers(0, m + 1))  # more rows follow, which are asked for and not read
-        rows = np.concatenate([rows, rows])
-        call.gather_panel(*place, *entries, rows, first, m, vectors, scale, *start, m, ahead)
+        known = 3 * m  # more rows follow, which are asked for and not read
+        call.gather_panel(*place, *entries, np.tile(rows, 3), first, m, vectors, scale, *start, known)
         z.check(wanted, 50 * np.finfo(dtype).eps * (1 + n**0.5))
 
 
@@ -154,7 +153,7 @@ def test_scatter_panel(dtype: type, vectors: int) -> None:
         w, d = Place(rng, dtype, rng.normal(size=(n, p))), Place(rng, dtype, rng.normal(size=(m, p)))
         wanted = w.now
         wanted[:, :used] += (float(factor) * X[rows].T.astype(float) @ d.now)[:, :used]
-        call.scatter_panel(w.flat, w.at, d.flat, d.at, *entries, rows, m, vectors, factor)
+        call.scatter_panel(w.flat, w.at, d.flat, d.at, *entries, rows, m, vectors, factor, m)
         w.check(wanted, 50 * np.finfo(dtype).eps * (1 + m**0.5))
 
 
@@ -164,9 +163,9 @@ def test_an_input_named_twice_in_a_row_counts_twice(dtype: type) -> None:
     indices, values = np.array([1, 0, 1], np.int32), np.array([2, 5, 3], dtype)
     row = np.array([0]), np.array([3]), indices, values
     w, z, rows, one = np.ones(2 * p, dtype), np.zeros(p, dtype), np.array([0]), dtype(1)
-    call.gather_panel(z, 0, w, 0, *row, rows, 0, 1, 2, one, np.zeros(p, dtype), 0, 1, 0)
+    call.gather_panel(z, 0, w, 0, *row, rows, 0, 1, 2, one, np.zeros(p, dtype), 0, 1)
     np.testing.assert_array_equal(z, np.full(p, 10))
-    call.scatter_panel(w, 0, np.ones(p, dtype), 0, *row, rows, 1, 2, one)
+    call.scatter_panel(w, 0, np.ones(p, dtype), 0, *row, rows, 1, 2, one, 0)
     np.testing.assert_array_equal(w.reshape(2, p), [[6] * p, [6] * p])
 
 
@@ -236,7 +235,7 @@ def test_spread_rows(dtype: type) -> None:
         X, rows = np.random.default_rng(0).normal(size=(6, n)).astype(dtype), np.array([4, 0, 4, 2])
         panels = -(-n // p)
         work = np.full(3 + panels * 4 * p + 2, np.nan, dtype)
-        call.spread_rows(work, 3, 4 * p, X.reshape(-1), 0, n, n, rows, 1, 4, 4, 0)
+        call.spread_rows(work, 3, 4 * p, X.reshape(-1), 0, n, n, rows, 1, 4, 4)
         got = unpanelled(work[3:-2], 4, panels * p, dtype)
         np.testing.assert_array_equal(got[1:, :n], X[rows[1:]])
         assert np.isnan(got[0]).all() and np.isnan(got[:, n:]).all()  # the first row is another thread's
@@ -292,7 +291,7 @@ def test_subtract_targets(dtype: type, by_label: bool, weighted: bool) -> None:
             for first, last in ((0, 1), (1, 4)):
                 call.subtract_targets(
                     work, size + 4 * j, 4 * j, targets, given, weights, rows, first, last, n, j, factor,
-                    given.size, weights.size, 4, 0,
+                    given.size, weights.size, last,
                 )  # fmt: skip
         delta = unpanelled(work[size:], 4, size // 4, dtype)
         counted = (factor * weights[rows] if weighted else np.full(4, factor, dtype))[:, np.newaxis]

@@ -32,8 +32,8 @@ EMITTED = {
     # the highest tile: ten rows (six without AVX-512) of two vectors
     "forward_panel": ("x i x i i x i x i i i i", FMA, 20 if kernels.VECTOR_BYTES == 64 else 12),
     "update_panel": ("x i x i i x i s i i i", FMA, 20 if kernels.VECTOR_BYTES == 64 else 12),
-    "gather_panel": ("x i x i q q k x q i i i s x i i i", FMA, 8),  # four entries of a row, two vectors
-    "scatter_panel": ("x i x i q q k x q i i s", FMA, 8),
+    "gather_panel": ("x i x i q q k x q i i i s x i i", FMA, 8),  # four entries of a row, two vectors
+    "scatter_panel": ("x i x i q q k x q i i s i", FMA, 8),
     "dot_rows": ("x i x i i x i i i i", FMA, 2),
     "combine": ("x i s x i s i", FMA, 1),
     "add_halves": ("x i x i i x i i", "vadd", 2),

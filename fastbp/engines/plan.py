@@ -26,10 +26,9 @@ THREADS_FROM, THREADS_SURE_FROM = 5e5, 2e8
 
 
 # Two threads share nothing but layer 1, by halves of its inputs, where it is this share of the work or more and has
-# fewer panels (see kernels.py) than can be dealt out well, in mini-batches of so many operations (the latter for one
-# panel, a half of it for two, …). Above them, waiting for each other at every layer costs less than doing the rest
-# twice: there the two ways are within 10 % of each other.
-HALVED_SHARE, HALVED_PANELS, HALVED_FROM, HALVED_BELOW = 0.8, 4, 1.5e5, 5e7
+# fewer panels (see kernels.py) than can be dealt out well. An even number of panels is halved only in mini-batches of so
+# few operations that waiting for each other at every layer would cost more than doing the rest twice.
+HALVED_SHARE, HALVED_PANELS, HALVED_FROM, HALVED_EVEN_BELOW = 0.8, 4, 1.5e5, 5e6
 
 
 def halved(built: Architecture, batch_size: int) -> bool:
@@ -37,9 +36,10 @@ def halved(built: Architecture, batch_size: int) -> bool:
     from fastbp.kernels import VECTOR_BYTES
 
     sizes, panel = built.sizes, 2 * VECTOR_BYTES // built.dtype.itemsize
-    panels = -(-sizes[1] // panel)
+    panels, flops = -(-sizes[1] // panel), _architecture.flops(sizes, batch_size)
     return (
-        HALVED_FROM <= _architecture.flops(sizes, batch_size) <= HALVED_BELOW / panels
+        HALVED_FROM <= flops
+        and (panels % 2 == 1 or flops <= HALVED_EVEN_BELOW)
         and sizes[0] * sizes[1] >= HALVED_SHARE * parameters.count(sizes)
         and panels < HALVED_PANELS
         and sizes[0] >= 2 * panel
