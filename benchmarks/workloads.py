@@ -1,5 +1,6 @@
 """The work that is timed: some networks, the book's own call, and two families of networks for the curves."""
 
+import functools
 import os
 from typing import NamedTuple
 
@@ -195,9 +196,14 @@ class Order(NamedTuple):
 
     def rows(self) -> np.ndarray:
         """(epochs, n). Contenders that can only shuffle for themselves draw the same from `seed`."""
-        rng, rows = np.random.RandomState(self.seed), np.arange(self.n)
-        out = np.empty((self.epochs, self.n), np.int64)
-        for epoch in out:
-            rng.shuffle(rows)
-            epoch[:] = rows
-        return out
+        return _drawn(*self)
+
+
+@functools.lru_cache(1)
+def _drawn(n: int, epochs: int, seed: int) -> np.ndarray:
+    rng, rows = np.random.RandomState(seed), np.arange(n)
+    out = np.empty((epochs, n), np.int64)
+    for epoch in out:
+        rng.shuffle(rows)
+        epoch[:] = rows
+    return out

@@ -94,7 +94,8 @@ def _compile(function: Callable[..., Any], fastmath: set[str], called: bool) -> 
         return function
     # Without the counting of references (_nrt): kernels own no memory, and counting took a fifth of the time of S1.
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": fastmath, "_nrt": False}
-    dispatcher = njit(**options, no_cfunc_wrapper=True, no_cpython_wrapper=not called)(function)
+    options |= {"no_cfunc_wrapper": True, "no_cpython_wrapper": not called}
+    dispatcher = njit(**options)(function)
     return jitcache.use(dispatcher) if called else jitcache.keep_nothing(dispatcher)
 
 
@@ -106,7 +107,8 @@ def from_python(kernel: Callable[..., Any]) -> Callable[..., Any]:
     def call(*arguments):
         return kernel(*arguments)
 
-    return njit(nogil=True, error_model="numpy", fastmath=_FAST, _nrt=False)(call)
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": _FAST, "_nrt": False}
+    return njit(**options)(call)
 
 
 def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -591,8 +593,8 @@ def scatter_panel(e, w, w_at, d, d_at, begins, ends, indices, values, rows, m, v
                     e.store(e.muladd(x_k, row[v], e.load(w_kv)), w_kv)
 
             compressed.for_row(i, entry)
-            with e.row_ahead(rows, i, AHEAD, known) as row:
-                compressed.prefetch(row)
+            with e.row_ahead(rows, i, AHEAD, known) as later:
+                compressed.prefetch(later)
 
     e.one_or_two(vectors, panel)
 
@@ -1220,9 +1222,7 @@ def softmax_rows(work, z_at, a_at, m, first, last, n, panel):
 # --------------------------------------------------------------------------------------------------------------
 
 
-def _plain_move_column(
-    work: np.ndarray, source: int, source_row: int, target: int, target_row: int, m: int
-) -> None:
+def _plain_move_column(work: np.ndarray, source: int, source_row: int, target: int, target_row: int, m: int) -> None:
     for i in range(m):
         work[target + i * target_row] = work[source + i * source_row]
 
@@ -1753,10 +1753,8 @@ def run(
                         transpose(shape, packed, work, l, g, g)
         drop_at = step if task == TRAIN and rules.keys.size > 0 else -1
         if halved:  # in one of two places by turns: the other thread may still read what was added up last
-            add_up_halves(
-                shape, packed, my_scale, work, data, rows, known, again, halves, step % 2 * (halves.size // 2), me, threads,
-                sync,
-            )
+            place = step % 2 * (halves.size // 2)
+            add_up_halves(shape, packed, my_scale, work, data, rows, known, again, halves, place, me, threads, sync)
         forward(shape, packed, my_scale, work, data, rows, known, again, halved, rules, drop_at, hand, crew, sync)
         part = mine(shape, depth - 1, m, hand, crew)
         if task == PREDICT:

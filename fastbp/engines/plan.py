@@ -25,10 +25,11 @@ SPARSE_BELOW = 0.4
 THREADS_FROM, THREADS_SURE_FROM = 5e5, 2e8
 
 
-# Two threads share nothing but layer 1, by halves of its inputs, where it is this share of the work or more and has
-# fewer panels (see kernels.py) than can be dealt out well. An even number of panels is halved only in mini-batches of so
-# few operations that waiting for each other at every layer would cost more than doing the rest twice.
-HALVED_SHARE, HALVED_PANELS, HALVED_FROM, HALVED_EVEN_BELOW = 0.8, 4, 1.5e5, 5e6
+# Two threads share nothing but layer 1, by halves of its inputs, where it is this share of the work or more and has so
+# few panels (see kernels.py). An even number of panels can be dealt out as well, and is, where a mini-batch has more
+# than so many operations: there the two ways are within 15 % of each other. Below, waiting at every layer costs more
+# than doing twice what is above layer 1, much more where the cores are far apart (docs/performance-notes.md).
+HALVED_SHARE, HALVED_PANELS, HALVED_FROM, HALVED_EVEN_BELOW = 0.8, 4, 1.5e5, 2e7
 
 
 def halved(built: Architecture, batch_size: int) -> bool:
@@ -38,10 +39,10 @@ def halved(built: Architecture, batch_size: int) -> bool:
     sizes, panel = built.sizes, 2 * VECTOR_BYTES // built.dtype.itemsize
     panels, flops = -(-sizes[1] // panel), _architecture.flops(sizes, batch_size)
     return (
-        HALVED_FROM <= flops
+        flops >= HALVED_FROM
         and (panels % 2 == 1 or flops <= HALVED_EVEN_BELOW)
         and sizes[0] * sizes[1] >= HALVED_SHARE * parameters.count(sizes)
-        and panels < HALVED_PANELS
+        and panels <= HALVED_PANELS
         and sizes[0] >= 2 * panel
     )
 
@@ -138,14 +139,14 @@ def make_plan(built: Architecture, batch_size: int, density: float) -> Plan:
 
 
 # Predicted times are sums of `work` times the constants below: seconds for each unit of each kind of work, on the
-# machine of docs/benchmarks.md (512-bit vectors), one thread. `python -m benchmarks.calibrate` measures some 230
+# machine of docs/benchmarks.md (512-bit vectors), one thread. `python -m benchmarks.calibrate` measures some 250
 # mini-batches and fits them (non-negative least squares on relative errors); half of the predictions are within a
 # factor 1.1 (reference: 1.2), the worst is 2.0 off for fused, 2.8 for matrix and 6.3 for reference. Times of float64
 # are twice those of float32 wherever arithmetic or memory counts.
 SECONDS = {
     "reference": (1.7e-6, 7.4e-6, 4.1e-10),
     "matrix": (2.5e-6, 12.1e-6, 7.4e-12, 0.15e-9, 0.64e-9),
-    "fused": (0.17e-6, 0.082e-6, 0.88e-9, 0.44e-9, 7.7e-12, 8.0e-12, 18e-12, 77e-12, 29e-12, 27e-12),
+    "fused": (0.063e-6, 0.045e-6, 0.82e-9, 0.41e-9, 7.4e-12, 8e-12, 20e-12, 59e-12, 0.16e-9, 23e-12, 57e-12),
 }
 # What one of several threads does not share: waiting for the others, at every layer there and back.
 WAIT, SHARED = 0.35e-6, 0.9
@@ -180,8 +181,8 @@ _CACHES = (700e3, 16e6)
 
 def _fused_work(built: Architecture, m: int, density: float) -> tuple[float, ...]:
     """Mini-batch; layers; units with an exponential, and without; entries of W times rows, dense;
-    entries of W once a product, from the second-level cache, from the third, from memory; entries of W that compressed
-    rows meet; bytes of input.
+    entries of W once a product, from the second-level cache, from the third, from memory; entries of compressed rows,
+    once a panel, and the entries of W that they meet; bytes of input.
     """
     units = [0.0, 0.0]
     for l, n in enumerate(built.sizes[1:]):
@@ -193,16 +194,17 @@ def _fused_work(built: Architecture, m: int, density: float) -> tuple[float, ...
 
 
 def _products(built: Architecture, m: int, density: float, l: int) -> tuple[float, ...]:
-    """The last six kinds of `_fused_work`, of the layer above layer l alone (0 is the input)."""
+    """The last seven kinds of `_fused_work`, of the layer above layer l alone (0 is the input)."""
     wide, below, p = built.dtype.itemsize / 4, built.sizes[l], _whole_vectors(built, built.sizes[l + 1])
     sparse = density < SPARSE_BELOW
     each = density * (4 + built.dtype.itemsize) if sparse else built.dtype.itemsize
     n_bytes = m * below * each if l == 0 else 0.0
     if l == 0 and sparse:
-        return 0.0, 0.0, 0.0, 0.0, 2 * m * density * below * p * wide, n_bytes
+        panels = -(-p * built.dtype.itemsize // 128)  # of two vectors of 64 bytes
+        return 0.0, 0.0, 0.0, 0.0, 2 * m * density * below * panels, 2 * m * density * below * p * wide, n_bytes
     entries, once = (2 if l == 0 else 3) * below * p * wide, [0.0, 0.0, 0.0]
     once[sum(built.dtype.itemsize * below * p > cache for cache in _CACHES)] = entries
-    return entries * max(m, 4), *once, 0.0, n_bytes  # fewer rows than four wait for each addition
+    return entries * max(m, 4), *once, 0.0, 0.0, n_bytes  # fewer rows than four wait for each addition
 
 
 def _whole_vectors(built: Architecture, n: int) -> int:
