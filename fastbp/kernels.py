@@ -485,6 +485,10 @@ def update_panel(e, c, c_at, a, a_at, a_jump, b, b_at, keep, rows, vectors, step
             kept = [e.builder.fmul(keep, e.load(e.at(c_k, r * e.panel + v * e.lanes))) for v in range(width)]
             # not 0 times what stands there, which may be NaN
             sums.append([e.variable(e.builder.select(forget, zero, vector)) for vector in kept])
+        # a tile of many steps has time to ask for the next one's part of C, which may be in no cache
+        with e.builder.if_then(e.builder.icmp_signed(">=", steps, e.integer(64))):
+            for line in range(2 * height if width == 2 else 0):
+                e.prefetch_line(e.at(c_k, height * e.panel + line * e.lanes))
         with e.loop(e.integer(0), steps) as t:
             at = e.times(t, e.panel)
             e.add_outer(sums, e.at(a_k, at), 1, e.at(b, at))

@@ -1,5 +1,6 @@
 """The threads of compiled code: the same bits whatever their number, no one waits for ever, and the clock decides."""
 
+import platform
 import threading
 import time
 
@@ -221,3 +222,23 @@ def test_pace_finds_the_faster_way_and_notices_when_that_changes(
 def test_pace_without_a_choice_does_all_at_once() -> None:
     assert list(threads.Pace(1).pieces(1000)) == [(0, 1000, 1)]
     assert list(threads.Pace(3, sure=True).pieces(1000)) == [(0, 1000, 3)]
+
+
+@pytest.mark.skipif(DISABLE_JIT or platform.machine() not in ("x86_64", "AMD64"), reason="only there are they slow")
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_subnormal_numbers_are_zero_in_a_run_and_only_there(dtype: str, count: int) -> None:
+    built = architecture.build([3, 4, 2], "sigmoid", "sigmoid", "quadratic", None, dtype)
+    X, labels = np.random.default_rng(0).random((200, 3)).astype(dtype), np.arange(200) % 2
+    X[:, 0] = 0  # so that the gradient of its weights is 0, and their averages only sink
+    theta = np.full(26, 0.1, dtype)
+    engine = fused.FusedEngine(built, theta, data.Examples(X, labels=labels), 2, fastbp.Adam(0.01), NONE)
+    engine.pace = threads.Pace(count, sure=True)
+    tiny = np.finfo(dtype).tiny
+    second = engine.own.steps.second[: engine.shape.panel]
+    second[:4] = 1.01 * tiny
+    engine.train(np.arange(200), np.full(100, 0.01), 0.0)
+    assert (second == 0).all()
+    numbers = np.full(3, tiny)  # and elsewhere they are what they were
+    assert (numbers / 2 > 0).all()
+    assert tiny / type(tiny)(2) > 0
