@@ -199,7 +199,10 @@ class Pace:
         if not self._guess:
             self._guess = each
         elif asked == self.PIECE:
+            before = self._faster
             self._seconds[threads] = each
+            if self._faster != before and each < 2 * others:  # not lost, perhaps chance: tried again at once
+                self._wait = self._waited = self.SOONEST
         elif asked == self.PROBE and others < each < 2 * others:
             self._seconds[threads] = each
             self._waited = float("inf")  # not lost: the trial follows

@@ -219,6 +219,18 @@ def test_pace_finds_the_faster_way_and_notices_when_that_changes(
     assert clock.work(pace, units)[-1][0] == 2
 
 
+def test_pace_comes_back_at_once_from_a_single_slow_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It stayed with one thread for up to two seconds."""
+    clock = Clock(monkeypatch, {1: 1e-5, 2: 6e-6})
+    pace = threads.Pace(2)
+    clock.work(pace, 10**6)  # long enough for trials to be rare
+    for first, last, count in pace.pieces(1000):
+        assert count == 2
+        clock.now += 3 * (last - first) * clock.slow[count]
+    pieces = clock.work(pace, 50_000)
+    assert sum(n for count, n in pieces if count == 2) > 0.9 * 50_000
+
+
 def test_pace_without_a_choice_does_all_at_once() -> None:
     assert list(threads.Pace(1).pieces(1000)) == [(0, 1000, 1)]
     assert list(threads.Pace(3, sure=True).pieces(1000)) == [(0, 1000, 3)]
