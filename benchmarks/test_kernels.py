@@ -4,7 +4,6 @@ Both write the same result, which is compared before either is timed. A call fro
 microsecond, which it does not pay inside a compiled run.
 """
 
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -16,9 +15,6 @@ from fastbp.activations import ACTIVATIONS
 
 DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 M, N_IN, DENSITY = 10, 784, 0.19
-
-
-_call = functools.cache(kernels.from_python)
 
 
 class Case(NamedTuple):
@@ -61,7 +57,7 @@ def product_forward(dtype: np.dtype) -> Case:
     """Z = b + A W for dense rows, one panel of outputs."""
     p = _panel(dtype)
     A, W, b, Z = _normal(dtype, M, N_IN), _normal(dtype, N_IN, p), _normal(dtype, p), np.zeros((M, p), dtype)
-    a, w, z, forward = _panelled(A), W.reshape(-1), Z.reshape(-1), _call(kernels.forward_panel)
+    a, w, z, forward = _panelled(A), W.reshape(-1), Z.reshape(-1), kernels.from_python(kernels.forward_panel)
 
     def twin() -> None:
         np.matmul(A, W, out=Z)
@@ -75,7 +71,7 @@ def product_update(dtype: np.dtype) -> Case:
     p = _panel(dtype)
     A, D, W = _normal(dtype, M, N_IN), 1e-8 * _normal(dtype, M, p), _normal(dtype, N_IN, p)
     one, nabla = dtype.type(1), np.empty_like(W)
-    a, d, w, update = _panelled(A), D.reshape(-1), W.reshape(-1), _call(kernels.update_panel)
+    a, d, w, update = _panelled(A), D.reshape(-1), W.reshape(-1), kernels.from_python(kernels.update_panel)
 
     def twin() -> None:
         np.matmul(A.T, D, out=nabla)
@@ -89,7 +85,7 @@ def rows_forward(dtype: np.dtype) -> Case:
     p, (X, data) = _panel(dtype), _compressed(dtype, M)
     W, b, Z = _normal(dtype, N_IN, p), _normal(dtype, p), np.zeros((M, p), dtype)
     w, z, rows, one = W.reshape(-1), Z.reshape(-1), np.arange(M), dtype.type(1)
-    gather = _call(kernels.gather_panel)
+    gather = kernels.from_python(kernels.gather_panel)
 
     def twin() -> None:
         np.matmul(X, W, out=Z)
@@ -107,7 +103,7 @@ def rows_update(dtype: np.dtype) -> Case:
     p, (X, data) = _panel(dtype), _compressed(dtype, M)
     W, D = _normal(dtype, N_IN, p), 1e-8 * _normal(dtype, M, p)
     w, d, rows, one, nabla = W.reshape(-1), D.reshape(-1), np.arange(M), dtype.type(1), np.empty_like(W)
-    scatter = _call(kernels.scatter_panel)
+    scatter = kernels.from_python(kernels.scatter_panel)
 
     def twin() -> None:
         np.matmul(X.T, D, out=nabla)
@@ -124,7 +120,7 @@ def decay(dtype: np.dtype) -> Case:
     """y = keep y + factor x."""
     size = N_IN * _panel(dtype)
     y, x, keep, factor = _normal(dtype, size), _normal(dtype, size), dtype.type(0.5), dtype.type(-0.25)
-    combine = _call(kernels.combine)
+    combine = kernels.from_python(kernels.combine)
 
     def twin() -> None:
         np.multiply(y, keep, out=y)

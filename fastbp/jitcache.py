@@ -136,8 +136,8 @@ def warn_once(what: str) -> None:
     if not _warned:
         _warned = True
         warnings.warn(
-            f"{what}; kernels are compiled anew in every process, some ten seconds each time. Set NUMBA_CACHE_DIR to a "
-            f"folder that can be written",
+            f"{what}; kernels are compiled anew in every process, some seven seconds each time. Set NUMBA_CACHE_DIR to "
+            f"a folder that can be written",
             RuntimeWarning,
             stacklevel=3,
         )

@@ -24,6 +24,7 @@ alone adds up the same two halves.
 Layers count from 0 here (0 is the input). `shape.layers` is a table of integers: row l, columns SIZE, PADDED, ….
 """
 
+import functools
 import inspect
 import math
 import sys
@@ -99,6 +100,7 @@ def _compile(function: Callable[..., Any], fastmath: set[str], called: bool) -> 
     return jitcache.use(dispatcher) if called else jitcache.keep_nothing(dispatcher)
 
 
+@functools.cache
 def from_python(kernel: Callable[..., Any]) -> Callable[..., Any]:
     """A part, or a function of vector code, as a function that Python can call: for tests and benchmarks."""
     if DISABLE_JIT:
@@ -136,21 +138,20 @@ def _typed(emit: Callable[..., Any], signature: inspect.Signature) -> Callable[.
     def typed(typingctx: Any, *given: Any) -> tuple[Any, Callable[..., Any]]:
         number = given[0].dtype
 
-        def kind(t: Any) -> Any:
+        def taken_as(t: Any) -> Any:
             return t if isinstance(t, types.Array) else types.intp if isinstance(t, types.Integer) else number
 
-        kinds = [kind(t) for t in given]
+        kinds = [taken_as(t) for t in given]
         name = ".".join(["fastbp", emit.__name__, *(str(t.dtype) for t in kinds if isinstance(t, types.Array))])
 
-        def call(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        def call(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
             values = [
                 context.make_array(t)(context, builder, x).data if isinstance(t, types.Array) else x
                 for t, x in zip(kinds, arguments, strict=True)
             ]
             function = builder.module.globals.get(name)
             if function is None:
-                kind = ir.FunctionType(ir.VoidType(), [x.type for x in values])
-                function = ir.Function(builder.module, kind, name)
+                function = ir.Function(builder.module, ir.FunctionType(ir.VoidType(), [x.type for x in values]), name)
                 function.linkage = "linkonce_odr"  # whoever calls it brings it along; one of them stays
                 function.attributes.add("noinline")
                 body = ir.IRBuilder(function.append_basic_block())
@@ -616,6 +617,10 @@ def _plain_turn_panel(
 
 @vector_code(_plain_turn_panel)
 def turn_panel(e, turned, turned_at, w, w_at, w_jump, zeros, zeros_at, rows, columns):
+    """Turned (columns, panel) ← Wᵀ for one panel of the neurons below: W (rows, columns) in panels w_jump apart.
+
+    Where that panel holds fewer neurons than it has places, the rest is read from `zeros`.
+    """
     turned, w = e.at(turned, turned_at), e.at(w, w_at)
     zeros = e.at(zeros, zeros_at)
     strips = e.builder.sdiv(e.plus(columns, e.lanes - 1), e.integer(e.lanes))
@@ -839,10 +844,6 @@ def _inside(emit: Callable[..., Any]) -> Callable[..., Any]:
     return (lambda *arguments: None) if DISABLE_JIT else intrinsic(emit)
 
 
-# The bits of x86's control register that make results and operands below the smallest normal number 0.
-_FLUSH = 0x8040
-
-
 @_inside
 def flush_subnormals(typingctx):
     """Have what is smaller than every normal number count as 0; returns how things were, for `as_before`.
@@ -857,7 +858,8 @@ def flush_subnormals(typingctx):
         place = cgutils.alloca_once(builder, ir.IntType(32))
         _control_register(builder, "stmxcsr", place)
         before = builder.load(place)
-        builder.store(builder.or_(before, ir.Constant(ir.IntType(32), _FLUSH)), place)
+        results_and_operands = ir.Constant(ir.IntType(32), 0x8040)  # the bits that flush the one and the other
+        builder.store(builder.or_(before, results_and_operands), place)
         _control_register(builder, "ldmxcsr", place)
         return before
 
@@ -1222,7 +1224,8 @@ def softmax_rows(work, z_at, a_at, m, first, last, n, panel):
 # --------------------------------------------------------------------------------------------------------------
 # The mini-batch: feedforward, BP1 to BP4, update. What runs along rows is a small kernel of its own; what calls
 # them is inlined into the one entry at the end. So each piece is compiled once, and LLVM sees no more of it.
-# `rows` are the examples of the mini-batch, of which a thread takes first … last - 1.
+# `rows` are the examples of the mini-batch, of which a thread takes first … last - 1; `known` of them and of those that
+# follow in the order may be asked for early, and `again` once more by every further panel.
 # --------------------------------------------------------------------------------------------------------------
 
 

@@ -8,9 +8,7 @@ from fastbp import kernels
 
 class _Calls:
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        callable_now = kernels.from_python(getattr(kernels, name))
-        setattr(self, name, callable_now)  # compiled once for all tests
-        return callable_now
+        return kernels.from_python(getattr(kernels, name))
 
 
 call = _Calls()

@@ -47,13 +47,15 @@ MODULES = {
 
 # Names whose numbers change how fast or how large, and no result: tiles, crossovers, sizes of pieces.
 TUNING = {
-    "VECTOR_BYTES", "_PATIENCE", "PREDICTION_BLOCK", "PREDICTION_FLOPS", "SMALL", "BLOCK", "_CHUNK", "HEADER_LIMIT",
-    "DEPTH_LIMIT", "NDIM_LIMIT", "_MAX_LINE", "_MAX_LABEL", "DEFLATE_RATIO",
+    "VECTOR_BYTES", "AHEAD", "_PATIENCE", "PREDICTION_BLOCK", "PREDICTION_FLOPS", "SMALL", "BLOCK", "_CHUNK",
+    "HEADER_LIMIT", "DEPTH_LIMIT", "NDIM_LIMIT", "_MAX_LINE", "_MAX_LABEL", "DEFLATE_RATIO",
 }  # fmt: skip
 # What does not run with the JIT off, as in [tool.coverage.report]: what emits vector code, and what types it.
 COMPILED_ONLY_CLASSES = ("_Emitter",)
-COMPILED_ONLY_DECORATORS = ("vector_code", "intrinsic", "overload")
-COMPILED_ONLY_FUNCTIONS = ("_bitcast", "_tiles", "_breathe", "_vector_bytes", "_compile")
+COMPILED_ONLY_DECORATORS = ("vector_code", "_inside", "intrinsic", "overload")
+COMPILED_ONLY_FUNCTIONS = (
+    "_bitcast", "_tiles", "_breathe", "_control_register", "_typed", "_vector_bytes", "_compile", "from_python",
+)  # fmt: skip
 
 
 class Mutant(NamedTuple):
